@@ -1,0 +1,307 @@
+"""From overrides to the cells of a study. The only module that imports Hydra (and its compose API only)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from persllm import validate
+from persllm.errors import UserError, did_you_mean
+from persllm.schema import GROUPS, Config, Persona, Study
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a study: an arm, a persona, a seed and the whole typed configuration."""
+
+    arm: str
+    persona: str
+    seed: int
+    variant: tuple[tuple[str, Any], ...]
+    """The swept keys that this arm has, with its values."""
+    config: Config
+
+
+@dataclass
+class Request:
+    """Parsed overrides: group choices, single values and axes."""
+
+    groups: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's files."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _parse_one(text: str) -> Override:
+    try:
+        (override,) = OverridesParser.create().parse_overrides([text])
+    except HydraException as error:
+        raise UserError(
+            f"cannot read the override {text!r}; expected key=value, e.g. seed=1 or method=sft,persllm "
+            "(quote values that hold spaces, commas or brackets)"
+        ) from error
+    if override.is_add() or override.is_force_add() or override.is_delete():
+        raise UserError(f"{text!r}: keys cannot be added or deleted; write key=value (key=null switches a section off)")
+    return override
+
+
+def parse(overrides: list[str]) -> Request:
+    """Sort overrides into group choices, values and swept axes.
+
+    Raises:
+        UserError: an override that is no ``key=value``.
+    """
+    request = Request()
+    for text in overrides:
+        override = _parse_one(text)
+        key = override.key_or_group
+        if override.is_sweep_override():
+            request.axes[key] = list(override.sweep_iterator())
+        elif key in GROUPS:
+            request.groups[key] = str(override.value())
+        else:
+            request.values[key] = override.value()
+    for key in ("study",):
+        if key in request.axes:
+            raise UserError(f"{key} cannot be swept; run one study at a time")
+    return request
+
+
+def _plain(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(".")
+
+
+def _from_file(error: Exception, choices: dict[str, str]) -> UserError:
+    """Translate an error inside a YAML file, with the file that the bad key stands in."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if cause is None:
+        return UserError(_plain(error))
+    key = getattr(cause, "full_key", None) or ""
+    group = key.split(".")[0]
+    file = f"conf/{group}/{choices[group]}.yaml" if group in choices else "conf/config.yaml"
+    known = getattr(getattr(cause, "object_type", None), "__dataclass_fields__", {})
+    leaf = key.rsplit(".", 1)[-1]
+    hint = did_you_mean(leaf, known) or (f"; known keys: {', '.join(known)}" if known and leaf not in known else "")
+    return UserError(f"{file}: {key}: {_plain(cause)}{hint}")
+
+
+def _defaults() -> dict[str, str]:
+    """Return each group's default option, as conf/config.yaml lists them."""
+    listed = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    assert isinstance(listed, dict)
+    return {k: v for entry in listed["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
+
+
+def _compose(choices: dict[str, str]) -> DictConfig:
+    for group, choice in choices.items():
+        if choice not in options(group):
+            raise UserError(
+                f"{group}={choice}: no such option{did_you_mean(choice, options(group))} "
+                f"(expected one of {', '.join(options(group))}, the files in conf/{group}/)"
+            )
+    try:
+        return compose("config", [f"{group}={choice}" for group, choice in choices.items()])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _from_file(error, _defaults() | choices) from error
+    except Exception as error:
+        if type(error).__module__.startswith("yaml"):
+            place = str(getattr(error, "problem_mark", "")).strip()
+            raise UserError(f"not valid YAML ({getattr(error, 'problem', error)}) {place}") from error
+        raise
+
+
+def _persona_choice(choice: str) -> tuple[str, str | None]:
+    """Return ``(option, pack path)``; a folder's path stands for a pack outside the shipped ones."""
+    if choice in options("persona"):
+        return choice, None
+    path = Path(choice)
+    if path.is_dir():
+        return options("persona")[0], str(path)
+    if "/" in choice:
+        raise UserError(f"persona={choice}: no such folder; expected a folder with persona.yaml or a shipped persona")
+    return choice, None
+
+
+def _set(cfg: DictConfig, key: str, value: Any) -> bool:
+    """Set a value, typed; return False where the key lies under a section that this arm switches off (null).
+
+    Raises:
+        UserError: an unknown key, or a value of the wrong type.
+    """
+    node: Any = cfg
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if not OmegaConf.is_dict(node):
+            raise UserError(f"{key}: {'.'.join(parts[:depth])} has no keys below it")
+        known = [str(k) for k in node]
+        if part not in known:
+            where = ".".join(parts[:depth])
+            hint = did_you_mean(part, known) or f"; known keys{' of ' + where if where else ''}: {', '.join(known)}"
+            raise UserError(f"{key}: unknown key {part!r}{hint}")
+        if depth < len(parts) - 1:
+            node = node[part]
+            if node is None:
+                return False
+    try:
+        OmegaConf.update(cfg, key, value, merge=isinstance(value, dict))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key}={value}: {_plain(error)}") from error
+    return True
+
+
+def _arm_label(method: str, variant: tuple[tuple[str, Any], ...]) -> str:
+    if not variant:
+        return method
+    told = ",".join(f"{key.removeprefix('method.')}={value}" for key, value in variant)
+    return f"{method}[{told}]"
+
+
+def slug(text: str) -> str:
+    """Return a text as a safe file name: lower case letters, digits, ``._=-``."""
+    return re.sub(r"[^a-z0-9._=-]+", "-", text.lower()).strip("-.")[:80] or "x"
+
+
+def _to_config(cfg: DictConfig, where: str) -> Config:
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"{where}: {', '.join(missing)} must be given, e.g. {missing[0]}=VALUE")
+    try:
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {_plain(error)}") from error
+    assert isinstance(config, Config)
+    return config
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A study, expanded."""
+
+    study: Study
+    cells: list[Cell]
+    notes: list[str]
+    """What was skipped or replaced, for the user to know."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration that all cells share outside persona, method and seed."""
+        return self.cells[0].config
+
+
+def resolve(overrides: list[str]) -> Resolved:
+    """Compose, expand and validate a study.
+
+    Args:
+        overrides: Hydra overrides; ``a=1,2``, ``range()`` and ``choice()`` are axes.
+
+    Raises:
+        UserError: anything wrong, before any work.
+    """
+    request = parse(overrides)
+    store = ConfigStore.instance()
+    store.store(name="config_schema", node=Config)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return _resolve(request)
+
+
+def _resolve(request: Request) -> Resolved:
+    groups = {k: v for k, v in request.groups.items() if k not in ("method", "persona")}
+    base = _compose(groups)
+    notes: list[str] = []
+    for key, value in request.values.items():
+        if key.startswith("study."):
+            _set(base, key, value)
+    study = OmegaConf.to_object(base.study)
+    assert isinstance(study, Study)
+
+    def chosen(group: str, default: list[str]) -> list[str]:
+        if group in request.axes:
+            return [str(v) for v in request.axes[group]]
+        return [request.groups[group]] if group in request.groups else default
+
+    study.arms = chosen("method", study.arms)
+    study.personas = chosen("persona", study.personas)
+    if "seed" in request.values:
+        request.axes["seed"] = [request.values["seed"]]
+    study.seeds = request.axes.pop("seed", study.seeds)
+    for seed in study.seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise UserError(f"seed={seed}: expected a whole number")
+    if not study.arms or not study.personas or not study.seeds:
+        raise UserError("a study needs at least one arm, one persona and one seed; see conf/study/quickstart.yaml")
+    if study.baseline not in study.arms:
+        notes.append(f"baseline {study.baseline} is not among the arms; {study.arms[0]} takes its place")
+        study.baseline = study.arms[0]
+    axes = {**study.sweep, **{k: v for k, v in request.axes.items() if k not in ("method", "persona")}}
+    for key in axes:
+        if key in GROUPS:
+            raise UserError(f"{key}: only method, persona and values can be swept; sweep its fields, e.g. {key}.FIELD=1,2")
+    values = {k: v for k, v in request.values.items() if not k.startswith("study.") and k != "seed"}
+
+    packs = {}
+    for choice in study.personas:
+        option, path = _persona_choice(choice)
+        pack = OmegaConf.to_object(_compose(groups | {"persona": option}).persona)
+        assert isinstance(pack, Persona)
+        packs[choice] = pack if path is None else dataclasses.replace(pack, pack=path)
+    cells: list[Cell] = []
+    used: dict[str, int] = dict.fromkeys((*values, *axes), 0)
+    for method in study.arms:
+        cfg = _compose(groups | {"method": method})
+        for key, value in values.items():
+            used[key] += _set(cfg, key, value)
+        own = []
+        for key, points in axes.items():
+            if not isinstance(points, list) or not points:
+                raise UserError(f"study.sweep.{key}: expected a list of values")
+            if _set(cfg, key, points[0]):
+                own.append((key, points))
+                used[key] += 1
+        for point in itertools.product(*(points for _, points in own)):
+            variant = tuple(zip((key for key, _ in own), point, strict=True))
+            for key, value in variant:
+                _set(cfg, key, value)
+            cells += _cells(cfg, method, variant, study, packs)
+    for key, arms in used.items():
+        if not arms:
+            raise UserError(f"{key}: no arm of this study has it (its section is null in {', '.join(study.arms)})")
+        if arms < len(study.arms):
+            notes.append(f"{key} applies to {arms} of {len(study.arms)} arms")
+    validate.check([cell.config for cell in cells])
+    return Resolved(study, cells, notes)
+
+
+def _cells(
+    cfg: DictConfig,
+    method: str,
+    variant: tuple[tuple[str, Any], ...],
+    study: Study,
+    packs: dict[str, Persona],
+) -> list[Cell]:
+    config = dataclasses.replace(_to_config(cfg, f"method={method}"), study=study)
+    label = _arm_label(method, variant)
+    return [
+        Cell(label, slug(Path(persona).name), seed, variant, dataclasses.replace(config, persona=pack, seed=seed))
+        for persona, pack in packs.items()
+        for seed in study.seeds
+    ]

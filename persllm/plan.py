@@ -1,0 +1,326 @@
+"""The DAG of a study: which steps, from which inputs, and why each would run. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from persllm import packs
+from persllm.compose import Cell, Resolved, slug
+from persllm.identity import differences, fingerprint, tree_sha256
+from persllm.models import model_identity
+from persllm.schema import Config, Method, Prompt, Recipe
+from persllm.steps import VERSIONS
+from persllm.store import StepDir, read_json
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass as JSON types only."""
+    return json.loads(json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A node of the pipeline: its meaning, and the steps it reads."""
+
+    name: str
+    label: str
+    config: dict[str, Any]
+    inputs: dict[str, Step] = field(default_factory=dict)
+    local: dict[str, Any] = field(default_factory=dict)
+    """Where things are on this machine, and other things that change no result."""
+    version: int = 0
+    fingerprint: str = ""
+
+    @property
+    def id(self) -> str:
+        """The folder under outputs/, ``<step>/<label>-<hash8>``."""
+        return f"{self.name}/{self.label}-{self.fingerprint[:8]}"
+
+    def directory(self, outputs: Path) -> StepDir:
+        """Return the step's directory."""
+        return StepDir(outputs / self.id)
+
+    def meaning(self) -> dict[str, Any]:
+        """What config.json holds: name, code version, semantic config, and the local part that is not."""
+        return {"step": self.name, "version": self.version, "config": self.config, "local": self.local}
+
+    def input_record(self) -> dict[str, Any]:
+        """What inputs.json holds: each role's step and fingerprint."""
+        return {role: {"id": s.id, "fingerprint": s.fingerprint} for role, s in self.inputs.items()}
+
+
+def make_step(
+    name: str,
+    label: str,
+    config: dict[str, Any],
+    inputs: dict[str, Step] | None = None,
+    local: dict[str, Any] | None = None,
+) -> Step:
+    """Build a step with its fingerprint."""
+    inputs = inputs or {}
+    version = VERSIONS[name]
+    digest = fingerprint(name, version, config, {role: step.fingerprint for role, step in inputs.items()})
+    return Step(name, slug(label), config, inputs, local or {}, version, digest)
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with the steps that make it."""
+
+    cell: Cell
+    train: tuple[Step, ...]
+    """SFT, then DPO; empty for a prompted arm."""
+    generate: Step
+    evaluate: Step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's steps in an order in which each comes after its inputs."""
+
+    resolved: Resolved
+    cells: list[PlannedCell]
+    steps: list[Step]
+    """Everything up to evaluate; ``compare`` and ``report`` follow from what succeeded (see ``finish``)."""
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The study's folder under outputs/studies/."""
+        return f"{slug(self.resolved.study.name)}-{self.fingerprint[:8]}"
+
+
+class _Builder:
+    """Builds each distinct step once."""
+
+    def __init__(self, resolved: Resolved) -> None:
+        self.study = resolved.study
+        self.personas = list(dict.fromkeys(cell.config.persona.pack for cell in resolved.cells))
+        self.memo: dict[Any, Any] = {}
+        self.steps: dict[str, Step] = {}
+
+    def step(
+        self,
+        name: str,
+        label: str,
+        config: dict[str, Any],
+        inputs: dict[str, Step] | None = None,
+        local: dict[str, Any] | None = None,
+    ) -> Step:
+        made = make_step(name, label, config, inputs, local)
+        return self.steps.setdefault(made.id, made)
+
+    def split(self, config: Config, pack: str) -> Step:
+        stages = config.persona.stages if pack == config.persona.pack else None
+        key = (pack, repr(stages), repr(config.annotate), repr(config.split))
+        if key not in self.memo:
+            root = packs.folder(pack)
+            card = packs.load_card(root, stages)
+            paragraphs = packs.load_materials(root, card)
+            packs.load_items(root, card, paragraphs)
+            name = root.name
+            content = {"pack": name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
+            materials = self.step("materials", name, content, local={"folder": str(root)})
+            annotate = self.step("annotate", name, plain(config.annotate), {"materials": materials})
+            self.memo[key] = self.step("split", name, plain(config.split), {"annotate": annotate})
+        return self.memo[key]
+
+    def materials(self, config: Config, pack: str) -> Step:
+        return self.split(config, pack).inputs["annotate"].inputs["materials"]
+
+    def others(self, config: Config) -> list[str]:
+        own = config.persona.pack
+        if config.pairs.others is not None:
+            return config.pairs.others
+        shipped = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
+        return [p for p in self.personas if p != own] or [p for p in shipped if p != own]
+
+    def pairs(self, config: Config) -> Step:
+        own = config.persona.pack
+        chosen = {k: v for k, v in plain(config.pairs).items() if k != "others"}
+        inputs = {"split": self.split(config, own)}
+        if config.pairs.cross_persona:
+            inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}
+        return self.step("pairs", packs.folder(own).name, chosen, inputs)
+
+    def model(self, config: Config) -> dict[str, Any]:
+        key = ("model", repr(config.model))
+        if key not in self.memo:
+            meaning = plain(config.model) | {"identity": model_identity(config.model)}
+            del meaning["path"]
+            self.memo[key] = meaning
+        return self.memo[key]
+
+    def local(self, config: Config) -> dict[str, Any]:
+        return {"model_path": config.model.path}
+
+    def train(self, config: Config, persona: str) -> tuple[Step, ...]:
+        tune = config.method.tune
+        if tune is None:
+            return ()
+        label = f"{persona}-{config.method.name}"
+        split = self.split(config, config.persona.pack)
+        shared = {k: v for k, v in plain(tune).items() if k not in ("sft", "dpo")}
+        common = {"model": self.model(config), "recipe": config.method.prompt.recipe.value, "seed": config.seed}
+        inputs = {"materials": self.materials(config, config.persona.pack), "split": split}
+        if tune.general:
+            general = {"general": plain(config.general), "model": self.model(config)}
+            inputs["general"] = self.step("general", config.general.source, general, local=self.local(config))
+        meaning = common | {"objective": "sft", "tune": shared, "optim": plain(tune.sft)}
+        local = self.local(config) | {"strategy": plain(config.strategy)}
+        steps = [self.step("train", f"{label}-sft-s{config.seed}", meaning, inputs, local)]
+        if tune.dpo is not None:
+            meaning = common | {"objective": "dpo", "tune": shared, "optim": plain(tune.dpo)}
+            inputs = {
+                "materials": self.materials(config, config.persona.pack),
+                "pairs": self.pairs(config),
+                "sft": steps[0],
+            }
+            steps.append(self.step("train", f"{label}-dpo-s{config.seed}", meaning, inputs, local))
+        return tuple(steps)
+
+    def generate(self, config: Config, persona: str, train: tuple[Step, ...]) -> Step:
+        method = config.method
+        seed = config.seed if train or config.generate.temperature > 0 else 0
+        tune = None
+        if method.tune is not None:
+            tune = {"temporal_label": method.tune.temporal_label.value, "analysis": method.tune.analysis}
+        meaning = {
+            "arm": method.name,
+            "model": self.model(config),
+            "prompt": plain(method.prompt),
+            "tune": tune,
+            "generate": plain(config.generate),
+            "seed": seed,
+        }
+        inputs = {
+            "materials": self.materials(config, config.persona.pack),
+            "split": self.split(config, config.persona.pack),
+        }
+        if train:
+            inputs["train"] = train[-1]
+        return self.step("generate", f"{persona}-{method.name}-s{seed}", meaning, inputs, self.local(config))
+
+    def evaluate(self, config: Config, persona: str, generate: Step) -> Step:
+        plainly = dataclasses.replace(config, method=Method(name="prompt_none", prompt=Prompt(recipe=Recipe.none)))
+        inputs = {"generate": generate, "generic": self.generate(plainly, persona, ())}
+        inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}
+        meaning = plain(config.evaluate) | {"embedder": config.pairs.embedder}
+        return self.step("evaluate", generate.label, meaning, inputs, self.local(config))
+
+
+def _ordered(cells: list[PlannedCell]) -> list[Step]:
+    seen: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.id not in seen:
+            for needed in step.inputs.values():
+                visit(needed)
+            seen[step.id] = step
+
+    for planned in cells:
+        visit(planned.evaluate)
+    return list(seen.values())
+
+
+def build(resolved: Resolved) -> Plan:
+    """Expand a study into its steps. Reads the persona packs (and so finds what is wrong with them); writes nothing."""
+    builder = _Builder(resolved)
+    cells = []
+    for cell in resolved.cells:
+        train = builder.train(cell.config, cell.persona)
+        generate = builder.generate(cell.config, cell.persona, train)
+        cells.append(PlannedCell(cell, train, generate, builder.evaluate(cell.config, cell.persona, generate)))
+    meaning = [[c.cell.arm, c.cell.persona, c.cell.seed, c.evaluate.fingerprint] for c in cells]
+    study = resolved.study
+    config = {"cells": meaning, "baseline": study.baseline, "primary": study.primary}
+    config["compare"] = plain(resolved.config.compare)
+    return Plan(resolved, cells, _ordered(cells), fingerprint("study", 1, config, {}))
+
+
+def baseline_of(cell: Cell, resolved: Resolved) -> str:
+    """Return the baseline arm's label for a cell: the variant of the baseline method with the same swept values."""
+    arms = {c.arm: c for c in resolved.cells if c.arm.split("[")[0] == resolved.study.baseline}
+    for label, other in arms.items():
+        if dict(other.variant).items() <= dict(cell.variant).items():
+            return label
+    return next(iter(arms))
+
+
+def finish(plan: Plan, outputs: Path) -> tuple[Step, Step]:
+    """Return the compare and report steps over the cells that were evaluated; the others are named as missing."""
+    done = [c for c in plan.cells if c.evaluate.directory(outputs).is_done()]
+    absent = [c for c in plan.cells if c not in done]
+    study = plan.resolved.study
+
+    def row(planned: PlannedCell) -> dict[str, Any]:
+        cell = planned.cell
+        return {
+            "arm": cell.arm,
+            "persona": cell.persona,
+            "seed": cell.seed,
+            "tuned": cell.config.method.tune is not None,
+            "baseline": baseline_of(cell, plan.resolved),
+            "evaluate": planned.evaluate.id,
+            "generate": planned.generate.id,
+            "train": [step.id for step in planned.train],
+        }
+
+    config = {
+        "study": study.name,
+        "cells": [row(c) for c in done],
+        "missing": [f"{c.cell.arm} {c.cell.persona} s{c.cell.seed}" for c in absent],
+        "primary": study.primary,
+        "compare": plain(plan.resolved.config.compare),
+    }
+    inputs: dict[str, Step] = {}
+    for planned in done:
+        for step in (planned.evaluate, planned.generate, *planned.train):
+            inputs[step.id] = step
+    compare = make_step("compare", study.name, config, inputs)
+    return compare, make_step("report", study.name, {"study": study.name}, {"compare": compare, **inputs})
+
+
+def explain(step: Step, outputs: Path) -> str:
+    """Say why a step would run, against the most alike earlier directory of the same label."""
+    directory = step.directory(outputs)
+    state = directory.state()
+    if state == "done":
+        return "cached"
+    if state == "failed":
+        failure = directory.failure() or {}
+        return f"failed before ({failure.get('class', 'unknown')}): {failure.get('message', '')}"
+    if state in ("running", "stale"):
+        return "running elsewhere" if state == "running" else "interrupted; continues"
+    best: list[str] | None = None
+    for path in sorted((outputs / step.name).glob(f"{step.label}-????????")):
+        meaning, inputs = read_json(path / "config.json"), read_json(path / "inputs.json")
+        if not isinstance(meaning, dict) or not isinstance(inputs, dict):
+            continue
+        told = differences({**meaning.get("config", {}), "code": meaning.get("version")}, {**step.config, "code": step.version})
+        for role, now in step.input_record().items():
+            before = inputs.get(role)
+            if before is None:
+                told.append(f"input {role} is new")
+            elif before["fingerprint"] != now["fingerprint"]:
+                told.append(f"input {role} changed")
+        told += [f"input {role} is gone" for role in inputs if role not in step.inputs]
+        if best is None or len(told) < len(best):
+            best = told
+    return "new" if best is None else "re-run because " + "; ".join(best[:3]) + (" ..." if len(best) > 3 else "")
+
+
+def expected_seconds(step: Step, outputs: Path) -> float | None:
+    """Return the median of what finished steps of the same name (and objective) took here, or None."""
+    kind = "-dpo-" if "-dpo-" in step.label else "-sft-" if "-sft-" in step.label else ""
+    took = []
+    for path in (outputs / step.name).glob(f"*{kind}*/run.json"):
+        run = read_json(path)
+        if isinstance(run, dict) and "seconds" in run:
+            took.append(float(run["seconds"]))
+    return statistics.median(took) if took else None

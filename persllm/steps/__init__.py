@@ -1,0 +1,15 @@
+"""The pipeline's steps: one module each, with ``run(ctx)``. None imports a later one."""
+
+VERSIONS: dict[str, int] = {
+    "materials": 1,
+    "annotate": 1,
+    "split": 1,
+    "general": 1,
+    "pairs": 1,
+    "train": 1,
+    "generate": 1,
+    "evaluate": 1,
+    "compare": 1,
+    "report": 1,
+}
+"""Each step's code version. Raise it when a change of code changes what the step makes."""

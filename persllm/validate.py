@@ -1,0 +1,125 @@
+"""What a schema cannot say: ranges and combinations. All problems are collected and told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from persllm.errors import UserError
+from persllm.schema import Config, Recipe, StrategyKind
+
+Check = tuple[Callable[[Any], bool], str]
+
+_POSITIVE: Check = (lambda v: v > 0, "more than 0")
+_NATURAL: Check = (lambda v: v >= 0, "0 or more")
+_SHARE: Check = (lambda v: 0 < v < 1, "between 0 and 1, both excluded")
+_SHARE_OR_ZERO: Check = (lambda v: 0 <= v < 1, "at least 0 and below 1")
+_UNIT: Check = (lambda v: 0 < v <= 1, "more than 0 and at most 1")
+
+RANGES: dict[str, Check] = {
+    "split.test": _SHARE,
+    "split.dev": _SHARE,
+    "split.duplicate_cosine": _UNIT,
+    "general.limit": _POSITIVE,
+    "general.max_new_tokens": _POSITIVE,
+    "pairs.rank": _POSITIVE,
+    "pairs.limit": _POSITIVE,
+    "model.max_length": (lambda v: v >= 64, "64 or more"),
+    "method.prompt.shots": _POSITIVE,
+    "method.prompt.knowledge_words": _NATURAL,
+    "method.prompt.speech_words": _NATURAL,
+    "method.tune.lora.rank": _POSITIVE,
+    "method.tune.lora.alpha": _POSITIVE,
+    "method.tune.lora.dropout": _SHARE_OR_ZERO,
+    "method.tune.repeat": _POSITIVE,
+    "strategy.devices": _POSITIVE,
+    "strategy.nodes": _POSITIVE,
+    "strategy.micro_batch": _POSITIVE,
+    "strategy.checkpoint_seconds": _POSITIVE,
+    "generate.max_new_tokens": _POSITIVE,
+    "generate.temperature": _NATURAL,
+    "generate.top_p": _UNIT,
+    "generate.batch_size": _POSITIVE,
+    "compare.resamples": (lambda v: v >= 100, "100 or more"),
+    "compare.confidence": _SHARE,
+    "compare.power": _SHARE,
+    "launch.threads": _POSITIVE,
+    "seed": _NATURAL,
+}
+for _objective in ("sft", "dpo"):
+    RANGES |= {
+        f"method.tune.{_objective}.learning_rate": _POSITIVE,
+        f"method.tune.{_objective}.weight_decay": _NATURAL,
+        f"method.tune.{_objective}.warmup": _SHARE_OR_ZERO,
+        f"method.tune.{_objective}.batch_size": _POSITIVE,
+        f"method.tune.{_objective}.epochs": _POSITIVE,
+        f"method.tune.{_objective}.clip": _POSITIVE,
+        f"method.tune.{_objective}.validations": _POSITIVE,
+        f"method.tune.{_objective}.patience": _POSITIVE,
+        f"method.tune.{_objective}.betas": (
+            lambda v: len(v) == 2 and all(0 <= b < 1 for b in v),
+            "two numbers, each at least 0 and below 1",
+        ),
+    }
+RANGES |= {"method.tune.dpo.beta": _POSITIVE, "method.tune.dpo.nll_weight": _NATURAL}
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``(dotted key, leaf)`` of nested dataclasses or mappings; lists and None are leaves."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, dict) and (value or not prefix):
+        for key, inner in value.items():
+            yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def problems(config: Config) -> Iterator[str]:
+    """Yield one sentence for each value out of range and each combination that makes no sense."""
+    leaves = dict(flatten(config))
+    for key, (holds, expected) in RANGES.items():
+        value = leaves.get(key)
+        if value is not None and not holds(value):
+            yield f"{key} is {value}; expected {expected}"
+    method, strategy = config.method, config.strategy
+    if config.split.test + config.split.dev >= 1:
+        yield f"split.test + split.dev is {config.split.test + config.split.dev:g}; nothing is left to train on"
+    if strategy.kind is StrategyKind.single and strategy.devices * strategy.nodes != 1:
+        yield f"strategy.kind is single but devices x nodes is {strategy.devices * strategy.nodes}; expected 1 x 1"
+    if method.tune is not None:
+        if method.prompt.recipe not in (Recipe.name, Recipe.profile):
+            yield (
+                f"method.prompt.recipe is {method.prompt.recipe.value} for tuned method {method.name!r}; "
+                "expected name or profile"
+            )
+        for name, optim in (("sft", method.tune.sft), ("dpo", method.tune.dpo)):
+            if optim is not None and optim.batch_size % strategy.micro_batch and optim.batch_size > strategy.micro_batch:
+                yield (
+                    f"method.tune.{name}.batch_size is {optim.batch_size}; expected a multiple of "
+                    f"strategy.micro_batch ({strategy.micro_batch})"
+                )
+        if method.tune.dpo is not None and not (config.pairs.cross_persona or config.pairs.cross_stage):
+            yield (
+                "method.tune.dpo is set but pairs.cross_persona and pairs.cross_stage are both false; "
+                "switch one on or set method.tune.dpo=null"
+            )
+    if config.launch.kind != "local":
+        yield f"launch.kind is {config.launch.kind!r}; expected local"
+
+
+def check(configs: list[Config]) -> None:
+    """Raise one UserError that lists every distinct problem of all cells."""
+    found: dict[str, None] = {}
+    spread = {config.strategy.kind for config in configs} - {StrategyKind.single}
+    for kind in sorted(spread):
+        if all(config.method.tune is None for config in configs):
+            names = ", ".join(dict.fromkeys(config.method.name for config in configs))
+            found[f"strategy.kind is {kind} but {names} only prompts and trains nothing; use strategy=single"] = None
+        else:
+            found[f"strategy.kind is {kind}; this version trains with strategy.kind=single only"] = None
+    for config in configs:
+        found |= dict.fromkeys(problems(config))
+    if found:
+        raise UserError("\n".join(found))
