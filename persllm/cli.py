@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
+import shutil
 import sys
+from types import ModuleType
+from typing import NoReturn
 
-from persllm.errors import UserError
+from persllm import __version__
+from persllm.errors import UserError, did_you_mean
+from persllm.groups import describe
 
 VERBS = {
     "plan": "say what would run and why; touches nothing",
@@ -20,70 +26,97 @@ VERBS = {
     "doctor": "check versions, the embedded model, memory and folders",
 }
 
+USAGE = """Personify a language model by tuning or by prompting, and prove which is better.
 
-def _group_lines() -> str:
-    from persllm.groups import GROUPS_HELP, option_names
+usage: persllm VERB [key=value ...] [--json] [--help]
 
-    lines = []
-    for group, text in GROUPS_HELP.items():
-        lines.append(f"  {group:<9} {text}")
-        lines.append(f"  {'':<9} {'='.join((group, '|'.join(option_names(group))))}")
-    return "\n".join(lines)
+verbs:
+{verbs}
+
+first steps:
+  persllm doctor          is everything here?
+  persllm plan            what would run, and for how long
+  persllm run             run it; the same command continues after any stop
+  persllm compare         the table
+  persllm VERB --help     what a verb does, with examples and every option
+"""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="persllm",
-        description="Personify a language model by tuning or by prompting, and prove which works better.",
-        epilog="Each verb has --help. First steps: persllm plan; persllm run; persllm chat persona=scrooge stage=late",
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _parser(verb: str, module: ModuleType, width: int) -> argparse.ArgumentParser:
+    text = VERBS[verb]
+    parser = _Parser(
+        prog=f"persllm {verb}",
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"examples:\n{module.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for verb, text in VERBS.items():
-        module = importlib.import_module(f"persllm.verbs.{verb}")
-        sub = verbs.add_parser(
-            verb,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+    module.arguments(parser)
+    if getattr(module, "OVERRIDES", True):
+        parser.add_argument(
+            "overrides",
+            nargs="*",
+            metavar="key=value",
+            help="choose an option (method=sft), set a value (pairs.rank=8), sweep (seed=0,1 or range(0,3))",
         )
-        if getattr(module, "OVERRIDES", True):
-            sub.add_argument(
-                "overrides",
-                nargs="*",
-                metavar="KEY=VALUE",
-                help="Hydra overrides; a,b and range(a,b) sweep (see the groups below)",
-            )
-        module.arguments(sub)
-        sub.epilog = f"examples:\n{module.EXAMPLES}\n\ngroups and options:\n"
+        epilog = f"\n\nconfig groups and their options, as GROUP=OPTION (* is the default):\n{describe(width)}"
+        parser.epilog = f"{parser.epilog}{epilog}"
     return parser
 
 
-class _Help(Exception):
-    pass
+def _usage() -> str:
+    return USAGE.format(verbs="\n".join(f"  {verb:<9} {text}" for verb, text in VERBS.items()))
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_usage(), end="", file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"persllm {__version__}")
+        return 0
+    verb = argv[0]
+    if verb not in VERBS:
+        raise UserError(f"{verb}: no such verb{did_you_mean(verb, VERBS)} (expected one of {', '.join(VERBS)})")
+    module = importlib.import_module(f"persllm.verbs.{verb}")
+    # Overrides and flags may stand in any order, which argparse only allows when told so.
+    args = _parser(verb, module, shutil.get_terminal_size().columns).parse_intermixed_args(argv[1:])
+    return module.main(args)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a verb; return the exit code (0 done, 1 some steps failed, 2 bad input, 130 stopped)."""
-    argv = sys.argv[1:] if argv is None else argv
-    parser = _parser()
-    if any(word in ("-h", "--help") for word in argv) and argv[0] in VERBS:
-        sub = parser._subparsers._group_actions[0].choices[argv[0]]  # type: ignore[union-attr]
-        sub.epilog += _group_lines()
-    args = parser.parse_args(argv)
-    if args.verb is None:
-        parser.print_help()
-        return 2
+    """Run a verb.
+
+    Args:
+        argv: the words after ``persllm``; None takes the process's own.
+
+    Returns:
+        The exit code: 0 done, 1 some steps failed, 2 bad input, 130 stopped.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        return importlib.import_module(f"persllm.verbs.{args.verb}").main(args)
+        return _dispatch(sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        lines = str(error).split("\n")
-        for line in lines:
+        for line in str(error).split("\n"):
             print(f"error: {line}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader (head, less) left; what is still buffered has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        place = error.filename or "outputs"
+        print(f"error: {place}: {error.strerror}; mend it and run the same command again", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

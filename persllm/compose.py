@@ -19,9 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from persllm import validate
 from persllm.errors import UserError, did_you_mean
+from persllm.groups import CONF
 from persllm.schema import GROUPS, Config, Persona, Study
-
-CONF = Path(__file__).parent.parent / "conf"
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def parse(overrides: list[str]) -> Request:
     return request
 
 
-def _plain(error: Exception) -> str:
+def _plain(error: BaseException) -> str:
     return str(error).split("\n")[0].rstrip(".")
 
 
@@ -255,7 +254,7 @@ def _resolve(request: Request) -> Resolved:
     axes = {**study.sweep, **{k: v for k, v in request.axes.items() if k not in ("method", "persona")}}
     for key in axes:
         if key in GROUPS:
-            raise UserError(f"{key}: only method, persona and values can be swept; sweep its fields, e.g. {key}.FIELD=1,2")
+            raise UserError(f"{key}: only method, persona and values can be swept; e.g. sweep {key}.FIELD=1,2")
     values = {k: v for k, v in request.values.items() if not k.startswith("study.") and k != "seed"}
 
     packs = {}

@@ -75,7 +75,8 @@ class Context:
     outputs: Path
     track: dict[str, Any] = field(default_factory=dict)
     """W&B: mode, project, entity, group."""
-    quiet: bool = False
+    cost: dict[str, Any] = field(default_factory=dict)
+    """What the step spent (tokens, seconds); goes into run.json, outside the artifacts."""
 
     @property
     def out(self) -> Path:
@@ -149,7 +150,7 @@ def classify(error: BaseException) -> dict[str, str]:
     elif isinstance(error, OSError) and error.errno == 28:
         kind, hint = "disk_full", "free some disk space, then run the same command again; nothing finished is lost"
     elif isinstance(error, FloatingPointError):
-        kind, hint = "diverged", "lower the learning rate (method.tune.sft.learning_rate or method.tune.dpo.learning_rate)"
+        kind, hint = "diverged", "lower method.tune.sft.learning_rate or method.tune.dpo.learning_rate"
     else:
         kind, hint = "code", "see log.txt in the step's folder; `persllm retry` tries again"
     return {"class": kind, "message": text.split("\n")[0][:500], "hint": hint}
@@ -169,7 +170,7 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
     try:
         module = importlib.import_module(f"persllm.steps.{context.id.split('/')[0]}")
         module.run(context)
-        lease.publish(context.out, _run_record(started, lease.restarts))
+        lease.publish(context.out, _run_record(started, lease.restarts) | {"cost": context.cost})
     except (Interrupted, KeyboardInterrupt):
         context.say("interrupted")
         lease.release()
@@ -266,20 +267,25 @@ def run_steps(steps: list[Step], outputs: Path, track: dict[str, Any], tell: Tel
 def run_plan(plan: Plan, outputs: Path, tell: Tell) -> Outcome:
     """Run a study: every step, then compare and report over what succeeded, then the study's folder."""
     outcome = Outcome()
-    config = plan.resolved.config
-    track = {
-        "mode": config.track.mode.value,
-        "project": config.track.project,
-        "entity": config.track.entity,
-        "group": plan.name,
-    }
-    run_steps(plan.steps, outputs, track, tell, outcome)
-    compare, report = finish(plan, outputs)
-    if compare.config["cells"]:
-        run_steps([compare, report], outputs, track, tell, outcome)
-        if report.directory(outputs).is_done():
-            outcome.study = collect(plan, compare, report, outputs)
+    run_steps(plan.steps, outputs, tracking(plan), tell, outcome)
+    conclude(plan, outputs, tell, outcome)
     return outcome
+
+
+def tracking(plan: Plan) -> dict[str, Any]:
+    """Return what a plan's steps tell W&B: mode, project, entity, group."""
+    track = plan.resolved.config.track
+    return {"mode": track.mode.value, "project": track.project, "entity": track.entity, "group": plan.name}
+
+
+def conclude(plan: Plan, outputs: Path, tell: Tell, outcome: Outcome) -> None:
+    """Compare and report over the cells that are whole on disk, and fill the study's folder."""
+    compare, report = finish(plan, outputs)
+    if not compare.config["cells"]:
+        return
+    run_steps([compare, report], outputs, tracking(plan), tell, outcome)
+    if report.directory(outputs).is_done():
+        outcome.study = collect(plan, compare, report, outputs)
 
 
 def collect(plan: Plan, compare: Step, report: Step, outputs: Path) -> Path:
@@ -292,7 +298,8 @@ def collect(plan: Plan, compare: Step, report: Step, outputs: Path) -> Path:
             aside.write_bytes(file.read_bytes())
             aside.replace(folder / file.name)
     steps = {step.id: step.fingerprint for step in (*plan.steps, compare, report)}
-    write_json(folder / "study.json", {"study": plan.resolved.study.name, "fingerprint": plan.fingerprint, "steps": steps})
+    record = {"study": plan.resolved.study.name, "fingerprint": plan.fingerprint, "steps": steps}
+    write_json(folder / "study.json", record)
     return folder
 
 

@@ -1,10 +1,10 @@
 """Persona packs: a folder with persona.yaml and, per stage, materials and recorded items.
 
-    PACK/persona.yaml            name, identity, profile, stages: {early: {label, summary}, ...}
-    PACK/STAGE/knowledge.txt     objective paragraphs, one a line, optionally after a ``[source]`` tag
-    PACK/STAGE/speech.txt        subjective paragraphs
-    PACK/STAGE/items.jsonl       recorded items (annotator ``recorded``)
-    PACK/STAGE/reanswers.jsonl   this stage's answers to the other stages' items
+PACK/persona.yaml            name, identity, profile, stages: {early: {label, summary}, ...}
+PACK/STAGE/knowledge.txt     objective paragraphs, one a line, optionally after a ``[source]`` tag
+PACK/STAGE/speech.txt        subjective paragraphs
+PACK/STAGE/items.jsonl       recorded items (annotator ``recorded``)
+PACK/STAGE/reanswers.jsonl   this stage's answers to the other stages' items
 """
 
 from __future__ import annotations
@@ -52,9 +52,13 @@ def folder(pack: str) -> Path:
     shipped = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir())
     path = SHIPPED / pack if pack in shipped else Path(pack)
     if not path.is_dir():
-        raise UserError(f"persona.pack={pack}: no such pack{did_you_mean(pack, shipped)} (shipped: {', '.join(shipped)})")
+        raise UserError(
+            f"persona.pack={pack}: no such pack{did_you_mean(pack, shipped)} (shipped: {', '.join(shipped)})"
+        )
     if not (path / "persona.yaml").is_file():
-        raise UserError(f"{path}: no persona.yaml in this folder; a pack needs one with name, identity, profile, stages")
+        raise UserError(
+            f"{path}: no persona.yaml in this folder; a pack needs one with name, identity, profile, stages"
+        )
     return path
 
 
@@ -112,7 +116,9 @@ def load_materials(root: Path, card: Card) -> list[Material]:
     found = []
     for stage in card.stages:
         if not (root / stage).is_dir():
-            raise UserError(f"{root / stage}: no folder for stage {stage!r}, which persona.yaml names; make it or remove the stage")
+            raise UserError(
+                f"{root / stage}: no folder for stage {stage!r}, which persona.yaml names; make it or remove the stage"
+            )
         for kind in KINDS:
             path = root / stage / f"{kind}.txt"
             if not path.is_file():
@@ -166,7 +172,9 @@ def load_items(root: Path, card: Card, materials: list[Material]) -> tuple[list[
             kind, _, order = str(row.pop("material")).partition("/")
             row["material_id"] = f"{root.name}-{stage}-{kind}-{int(order) if order.isdigit() else 0:03d}"
             if row["material_id"] not in known:
-                raise UserError(f"{where}: material {kind}/{order} is no line of {root / stage}; expected e.g. knowledge/3")
+                raise UserError(
+                    f"{where}: material {kind}/{order} is no line of {root / stage}; expected e.g. knowledge/3"
+                )
             row |= {"persona": root.name, "stage": stage, "annotator": "recorded"}
             item = records.parse(Item, row, where)
             if item.id in places:
@@ -192,7 +200,9 @@ def load_items(root: Path, card: Card, materials: list[Material]) -> tuple[list[
             if target is None and len(card.stages) > 1:
                 raise UserError(f"{where}: item {row['item_id']!r} is in no items.jsonl of this pack")
             if target is not None and target.stage == stage:
-                raise UserError(f"{where}: item {row['item_id']!r} is this stage's own; a re-answer is to another stage's")
+                raise UserError(
+                    f"{where}: item {row['item_id']!r} is this stage's own; a re-answer is to another stage's"
+                )
             if target is not None:
                 row |= {"persona": root.name, "stage": stage, "annotator": "recorded"}
                 reanswers.append(records.parse(Reanswer, row, where))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import statistics
 from dataclasses import dataclass, field
@@ -126,7 +127,9 @@ class _Builder:
             name = root.name
             content = {"pack": name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
             materials = self.step("materials", name, content, local={"folder": str(root)})
-            annotate = self.step("annotate", name, plain(config.annotate), {"materials": materials})
+            annotate = self.step(
+                "annotate", name, plain(config.annotate), {"materials": materials}, {"folder": str(root)}
+            )
             self.memo[key] = self.step("split", name, plain(config.split), {"annotate": annotate})
         return self.memo[key]
 
@@ -253,8 +256,9 @@ def baseline_of(cell: Cell, resolved: Resolved) -> str:
 
 
 def finish(plan: Plan, outputs: Path) -> tuple[Step, Step]:
-    """Return the compare and report steps over the cells that were evaluated; the others are named as missing."""
-    done = [c for c in plan.cells if c.evaluate.directory(outputs).is_done()]
+    """Return the compare and report steps over the cells that are whole on disk; the others are named as missing."""
+    whole = {s.id for s in plan.steps if s.directory(outputs).is_done()}
+    done = [c for c in plan.cells if whole.issuperset(s.id for s in (c.evaluate, c.generate, *c.train))]
     absent = [c for c in plan.cells if c not in done]
     study = plan.resolved.study
 
@@ -286,8 +290,26 @@ def finish(plan: Plan, outputs: Path) -> tuple[Step, Step]:
     return compare, make_step("report", study.name, {"study": study.name}, {"compare": compare, **inputs})
 
 
+_ALIKE = 8
+"""How many earlier directories of a label, latest first, ``explain`` looks at."""
+
+
+@functools.lru_cache(maxsize=64)
+def _listing(folder: Path, _changed: int) -> dict[str, list[Path]]:
+    """Return a step's directories by label, latest first; ``_changed`` is the folder's mtime, which tells it anew."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        found.setdefault(path.name.rpartition("-")[0], []).append(path)
+    return found
+
+
+def _earlier(step: Step, outputs: Path) -> list[Path]:
+    folder = outputs / step.name
+    return _listing(folder, folder.stat().st_mtime_ns).get(step.label, [])[:_ALIKE] if folder.is_dir() else []
+
+
 def explain(step: Step, outputs: Path) -> str:
-    """Say why a step would run, against the most alike earlier directory of the same label."""
+    """Say why a step would run, against the most alike of the latest directories of the same label."""
     directory = step.directory(outputs)
     state = directory.state()
     if state == "done":
@@ -297,30 +319,37 @@ def explain(step: Step, outputs: Path) -> str:
         return f"failed before ({failure.get('class', 'unknown')}): {failure.get('message', '')}"
     if state in ("running", "stale"):
         return "running elsewhere" if state == "running" else "interrupted; continues"
+    if directory.path.is_dir():
+        torn = (directory.path / "DONE").exists()
+        return "re-run because its artifacts are incomplete" if torn else "interrupted; continues"
     best: list[str] | None = None
-    for path in sorted((outputs / step.name).glob(f"{step.label}-????????")):
+    for path in _earlier(step, outputs):
         meaning, inputs = read_json(path / "config.json"), read_json(path / "inputs.json")
         if not isinstance(meaning, dict) or not isinstance(inputs, dict):
             continue
-        told = differences({**meaning.get("config", {}), "code": meaning.get("version")}, {**step.config, "code": step.version})
-        for role, now in step.input_record().items():
-            before = inputs.get(role)
-            if before is None:
-                told.append(f"input {role} is new")
-            elif before["fingerprint"] != now["fingerprint"]:
-                told.append(f"input {role} changed")
-        told += [f"input {role} is gone" for role in inputs if role not in step.inputs]
+        told = _changes(step, meaning, inputs)
         if best is None or len(told) < len(best):
             best = told
     return "new" if best is None else "re-run because " + "; ".join(best[:3]) + (" ..." if len(best) > 3 else "")
 
 
+def _changes(step: Step, meaning: dict[str, Any], inputs: dict[str, Any]) -> list[str]:
+    before, now = meaning.get("config", {}), step.config
+    told = differences({**before, "code": meaning.get("version")}, {**now, "code": step.version})
+    for role, record in step.input_record().items():
+        if role not in inputs:
+            told.append(f"input {role} is new")
+        elif inputs[role]["fingerprint"] != record["fingerprint"]:
+            told.append(f"input {role} changed")
+    return told + [f"input {role} is gone" for role in inputs if role not in step.inputs]
+
+
 def expected_seconds(step: Step, outputs: Path) -> float | None:
     """Return the median of what finished steps of the same name (and objective) took here, or None."""
-    kind = "-dpo-" if "-dpo-" in step.label else "-sft-" if "-sft-" in step.label else ""
+    kind = f"-{step.config['objective']}-" if "objective" in step.config else ""
     took = []
-    for path in (outputs / step.name).glob(f"*{kind}*/run.json"):
-        run = read_json(path)
+    for done in (outputs / step.name).glob(f"*{kind}*/DONE"):
+        run = read_json(done.with_name("run.json"))
         if isinstance(run, dict) and "seconds" in run:
             took.append(float(run["seconds"]))
     return statistics.median(took) if took else None

@@ -95,7 +95,11 @@ def problems(config: Config) -> Iterator[str]:
                 "expected name or profile"
             )
         for name, optim in (("sft", method.tune.sft), ("dpo", method.tune.dpo)):
-            if optim is not None and optim.batch_size % strategy.micro_batch and optim.batch_size > strategy.micro_batch:
+            if (
+                optim is not None
+                and optim.batch_size % strategy.micro_batch
+                and optim.batch_size > strategy.micro_batch
+            ):
                 yield (
                     f"method.tune.{name}.batch_size is {optim.batch_size}; expected a multiple of "
                     f"strategy.micro_batch ({strategy.micro_batch})"

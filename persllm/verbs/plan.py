@@ -1,0 +1,155 @@
+"""``persllm plan``: what would run, why, and for how long. Touches nothing on disk."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persllm import verbs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from persllm.plan import Plan, Step
+
+EXAMPLES = """  persllm plan                                  the quickstart study
+  persllm plan method=prompt_rag,persllm seed='range(0,3)'
+  persllm plan pairs.rank=8                     what a change would re-run
+  persllm plan --json | head                    every step, for programs"""
+
+ORDER = ("to run", "failed", "running", "cached")
+_WORDS = {"done": "cached", "absent": "to run", "stale": "to run", "failed": "failed", "running": "running"}
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step of the plan, as shown."""
+
+    step: Step
+    state: str
+    why: str
+    seconds: float | None
+    """Expected; None where no such step has finished here, 0 where it is cached."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's flags."""
+    verbs.json_flag(parser)
+
+
+def rows(plan: Plan, outputs: Path) -> list[Row]:
+    """Return every step of a study with its state, compare and report included."""
+    from persllm.plan import expected_seconds, explain, finish
+
+    known: dict[tuple[str, Any], float | None] = {}
+
+    def row(step: Step, waits: str = "") -> Row:
+        why = waits or explain(step, outputs)
+        state = "to run" if waits else _WORDS[step.directory(outputs).state()]
+        key = (step.name, step.config.get("objective"))
+        if state != "cached" and key not in known:
+            known[key] = expected_seconds(step, outputs)
+        return Row(step, state, why, 0.0 if state == "cached" else known[key])
+
+    found = [row(step) for step in plan.steps]
+    compare, report = finish(plan, outputs)
+    left = len(compare.config["missing"])
+    waits = f"after the {left} cells that are not evaluated yet" if left else ""
+    found.append(row(compare, waits))
+    if not waits and found[-1].state != "cached":
+        waits = "after compare"
+    return [*found, row(report, waits)]
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the plan."""
+    plan, outputs = verbs.load(args.overrides)
+    found = rows(plan, outputs)
+    folder = outputs / "studies" / plan.name
+    if args.json:
+        verbs.print_json(_as_json(plan, found, folder))
+        return 0
+    console = verbs.console()
+    (_table if len(found) <= verbs.MANY else _summary)(console, found)
+    console.print()
+    _totals(console, plan, found)
+    console.print(f"study folder: {folder}", soft_wrap=True)
+    if any(row.state != "cached" for row in found):
+        console.print(f"to run it: {verbs.command('run', args.overrides)}", soft_wrap=True)
+    return 0
+
+
+def _cost(row: Row) -> str:
+    return "-" if row.state == "cached" else "?" if row.seconds is None else verbs.duration(row.seconds)
+
+
+def _table(console: Console, found: list[Row]) -> None:
+    label = verbs.names([row.step for row in found])
+    headers, widths = ("step", "label", "state", "time", "why"), {"label": verbs.width_of(label)}
+    table = verbs.table(headers, right=("time",), fixed=("step", "state"), widths=widths)
+    for row in found:
+        table.add_row(row.step.name, label[row.step.id], row.state, _cost(row), "" if row.why == "cached" else row.why)
+    console.print(table)
+
+
+def _summary(console: Console, found: list[Row]) -> None:
+    label = verbs.names([row.step for row in found])
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in found:
+        groups.setdefault((row.step.name, row.state), []).append(row)
+    headers = ("step", "state", "count", "time", "first of them")
+    table = verbs.table(headers, right=("count", "time"), fixed=("step", "state"))
+    for (name, state), group in groups.items():
+        known = [row.seconds for row in group if row.seconds is not None]
+        time = "-" if state == "cached" else verbs.duration(sum(known)) if known else "?"
+        first = [label[row.step.id] + ("" if state == "cached" else f" ({row.why})") for row in group[:_SHOWN]]
+        first += [f"and {len(group) - _SHOWN} more"] if len(group) > _SHOWN else []
+        table.add_row(name, state, str(len(group)), time, "\n".join(first))
+    console.print(table)
+    console.print("every step with its reason: --json")
+
+
+def _totals(console: Console, plan: Plan, found: list[Row]) -> None:
+    ahead = [row for row in found if row.state != "cached"]
+    known = [row.seconds for row in ahead if row.seconds is not None]
+    console.print(
+        f"{plan.resolved.study.name}: {len(plan.cells)} cells, {len(found)} steps: "
+        f"{verbs.counted((row.state for row in found), ORDER)}"
+    )
+    if ahead:
+        told = f"{verbs.duration(sum(known))} for {len(known)} steps" if known else ""
+        unknown = f"unknown for {len(ahead) - len(known)} (none like them has finished here yet)"
+        parts = [told] * bool(known) + [unknown] * (len(known) < len(ahead))
+        console.print(f"expected time: {'; '.join(parts)}")
+    for note in plan.resolved.notes:
+        console.print(f"note: {note}")
+
+
+def _as_json(plan: Plan, found: list[Row], folder: Path) -> dict[str, Any]:
+    return {
+        "study": plan.resolved.study.name,
+        "fingerprint": plan.fingerprint,
+        "folder": str(folder),
+        "notes": plan.resolved.notes,
+        "cells": [
+            {"arm": c.cell.arm, "persona": c.cell.persona, "seed": c.cell.seed, "evaluate": c.evaluate.id}
+            for c in plan.cells
+        ],
+        "steps": [
+            {
+                "id": row.step.id,
+                "step": row.step.name,
+                "label": row.step.label,
+                "fingerprint": row.step.fingerprint,
+                "state": row.state,
+                "why": row.why,
+                "expected_seconds": row.seconds,
+                "inputs": {role: step.id for role, step in row.step.inputs.items()},
+                "config": row.step.config,
+            }
+            for row in found
+        ],
+    }

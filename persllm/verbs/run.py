@@ -1,0 +1,165 @@
+"""``persllm run``: run a study, or go on with it; and what the other running verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from persllm import verbs
+
+if TYPE_CHECKING:
+    from persllm.execute import Outcome, Tell
+    from persllm.plan import Plan, Step
+
+EXAMPLES = """  persllm run                                   the quickstart study
+  persllm run method=prompt_profile,sft persona=scrooge seed=0,1,2
+  persllm run persona=./my_character            your own pack
+  persllm run study.name=ranks method=persllm method.tune.lora.rank=4,16"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's flags."""
+    verbs.json_flag(parser)
+
+
+class Progress:
+    """One line per step; what is cached is one line together."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self.total = total
+        self.stream = stream
+        self.seen = 0
+        self.waited: set[str] = set()
+
+    def start(self, steps: list[Step], outputs: Path) -> None:
+        """Say how much is there already."""
+        cached = sum(step.directory(outputs).is_done() for step in steps)
+        if cached:
+            self._line(f"{cached} steps cached")
+
+    def tell(self, event: str, step: Step, seconds: float) -> None:
+        """Receive what ``execute.run_steps`` tells."""
+        name = f"{step.name} {step.label}"
+        if event == "start":
+            if self.stream.isatty():
+                # Left open at column 0: a step's own progress bar writes over it, and so does the line that follows.
+                self.stream.write(f"[{self.seen + 1}/{self.total}] {name} ...\r")
+                self.stream.flush()
+            return
+        if event == "waiting":
+            if step.id not in self.waited:
+                self.waited.add(step.id)
+                self._line(f"waiting for {name}, which another process is running")
+            return
+        self.seen += 1
+        if event != "cached":
+            told = {"done": verbs.duration(seconds), "failed": f"FAILED after {verbs.duration(seconds)}"}
+            self._line(f"[{self.seen}/{self.total}] {name}  {told.get(event, 'skipped: it needs a failed step')}")
+
+    def _line(self, text: str) -> None:
+        clear = "\r\x1b[K" if self.stream.isatty() else ""
+        self.stream.write(f"{clear}{text}\n")
+        self.stream.flush()
+
+
+def prepare(plan: Plan, outputs: Path) -> None:
+    """Check that outputs can be written, and set up the process before torch is imported."""
+    from persllm.memory import keep_freed_memory
+    from persllm.store import require_writable
+
+    require_writable(outputs)
+    threads = plan.resolved.config.launch.threads
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    keep_freed_memory()
+
+
+def drive(
+    args: argparse.Namespace, plan: Plan, outputs: Path, total: int, work: Callable[[Tell], Outcome]
+) -> Outcome | None:
+    """Run ``work`` with progress lines.
+
+    Returns:
+        What became of the steps; None where the user stopped it (exit code 130).
+    """
+    from persllm.execute import Interrupted, graceful_stop
+
+    prepare(plan, outputs)
+    progress = Progress(total, sys.stderr if args.json else sys.stdout)
+    progress.start(plan.steps, outputs)
+    try:
+        with graceful_stop():
+            return work(progress.tell)
+    except (Interrupted, KeyboardInterrupt):
+        print("\nstopped; what is finished is kept. To go on:", file=sys.stderr)
+        print(f"  {verbs.command('run', args.overrides)}", file=sys.stderr)
+        return None
+
+
+def close(args: argparse.Namespace, plan: Plan, outputs: Path, outcome: Outcome | None) -> int:
+    """Print the table and what to do next; return the exit code."""
+    from persllm.verbs import compare
+
+    if outcome is None:
+        return 130
+    code = 1 if outcome.failed or outcome.skipped else 0
+    if args.json:
+        verbs.print_json(_as_json(outcome))
+        return code
+    console = verbs.console()
+    if not (outcome.done or outcome.failed or outcome.skipped):
+        console.print(f"nothing to run: every step of {plan.resolved.study.name} is done")
+    if outcome.study is not None:
+        console.print()
+        compare.show(console, outcome.study, plan.resolved.study.primary)
+        console.print()
+    for line in failures(args, outputs, outcome) or _next(plan, outputs, outcome):
+        console.print(line, soft_wrap=True)
+    return code
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the study."""
+    from persllm.execute import run_plan
+
+    plan, outputs = verbs.load(args.overrides)
+    outcome = drive(args, plan, outputs, len(plan.steps) + 2, lambda tell: run_plan(plan, outputs, tell))
+    return close(args, plan, outputs, outcome)
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    lists = {"done": outcome.done, "cached": outcome.cached, "failed": outcome.failed, "skipped": outcome.skipped}
+    told: dict[str, object] = {name: [step.id for step in steps] for name, steps in lists.items()}
+    return told | {"study": None if outcome.study is None else str(outcome.study)}
+
+
+def failures(args: argparse.Namespace, outputs: Path, outcome: Outcome) -> list[str]:
+    """Return at most four lines: what failed, how to mend it, and the command to go on."""
+    lines = []
+    for step in outcome.failed[:2]:
+        failure = step.directory(outputs).failure()
+        if failure is None:
+            lines.append(f"{step.id}: another process took this step over; see persllm status")
+        else:
+            lines.append(f"{step.id} failed ({failure['class']}): {failure['message']}; {failure['hint']}")
+    more = len(outcome.failed) - len(lines)
+    if more or outcome.skipped:
+        told = verbs.command("status", args.overrides)
+        lines.append(f"{more} more failed, {len(outcome.skipped)} skipped because they need a failed step: {told}")
+    if lines:
+        lines.append(f"to go on: {verbs.command('run', args.overrides)}")
+    return lines
+
+
+def _next(plan: Plan, outputs: Path, outcome: Outcome) -> list[str]:
+    config = plan.resolved.config
+    lines = [] if outcome.study is None else [f"report: {outcome.study / 'report.html'}"]
+    lines.append(f"chat: persllm chat persona={plan.resolved.study.personas[0]}")
+    wandb = outputs / "wandb"
+    if config.track.mode.value != "disabled" and wandb.is_dir():
+        lines.append(f"curves: wandb leet {wandb}")
+    return lines
