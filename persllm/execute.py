@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def stop_asked() -> bool:
 @contextmanager
 def graceful_stop() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into a flag; the second stops at once."""
+    global _stop_asked
+    _stop_asked = False
 
     def handler(number: int, _frame: Any) -> None:
         global _stop_asked
@@ -164,11 +167,14 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
     """
     started = time.time()
     context.work.mkdir(exist_ok=True)
-    context.out.mkdir(exist_ok=True)
+    # A killed attempt may have left half-written files there; none of them may be published.
+    shutil.rmtree(context.out, ignore_errors=True)
+    context.out.mkdir()
     reset_peak()
     context.say(f"start (restart {lease.restarts})")
     try:
         module = importlib.import_module(f"persllm.steps.{context.id.split('/')[0]}")
+        tracking = importlib.import_module("persllm.tracking")
         module.run(context)
         lease.publish(context.out, _run_record(started, lease.restarts) | {"cost": context.cost})
     except (Interrupted, KeyboardInterrupt):
@@ -182,6 +188,11 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
         context.say("".join(traceback.format_exception(error)))
         lease.fail(classify(error), _run_record(started, lease.restarts))
         return False
+    try:
+        tracking.mirror(context)
+    except Exception as error:
+        # The mirror is a convenience: what it shows is already published.
+        context.say(f"the W&B mirror failed: {error}")
     context.say("done")
     return True
 

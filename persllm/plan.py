@@ -211,9 +211,15 @@ class _Builder:
 
     def evaluate(self, config: Config, persona: str, generate: Step) -> Step:
         plainly = dataclasses.replace(config, method=Method(name="prompt_none", prompt=Prompt(recipe=Recipe.none)))
-        inputs = {"generate": generate, "generic": self.generate(plainly, persona, ())}
+        inputs = {
+            "generate": generate,
+            "generic": self.generate(plainly, persona, ()),
+            "split": self.split(config, config.persona.pack),
+        }
+        if "train" in generate.inputs:
+            inputs["train"] = generate.inputs["train"]
         inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}
-        meaning = plain(config.evaluate) | {"embedder": config.pairs.embedder}
+        meaning = plain(config.evaluate) | {"embedder": config.pairs.embedder, "model": self.model(config)}
         return self.step("evaluate", generate.label, meaning, inputs, self.local(config))
 
 

@@ -1,0 +1,43 @@
+"""Sentence embeddings, for retrieval and for finding near-duplicates."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from persllm.models import package_folder
+
+Vectors = npt.NDArray[np.float32]
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    path = str(package_folder(name.removeprefix("package:")) / "model") if name.startswith("package:") else name
+    return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
+
+
+@functools.lru_cache(maxsize=100_000)
+def _embed_one(text: str, embedder: str) -> Vectors:
+    # One text at a time: padding would let a vector depend on its neighbours in the last bits, and so on the order.
+    import torch
+
+    tokenizer, model = _load(embedder)
+    tokens = tokenizer(text, truncation=True, max_length=model.config.max_position_embeddings, return_tensors="pt")
+    with torch.inference_mode():
+        mean = model(**tokens).last_hidden_state[0].mean(0)
+    return torch.nn.functional.normalize(mean, dim=0).numpy().astype(np.float32)
+
+
+def embed(texts: list[str], embedder: str) -> Vectors:
+    """Return unit vectors, ``[len(texts), width]``, by mean pooling over tokens; each text is computed once a process.
+
+    Args:
+        texts: any texts, at least one; each is cut at the embedder's maximum length.
+        embedder: ``package:NAME`` (its folder ``model/``), a folder, or a hub id.
+    """
+    return np.stack([_embed_one(text, embedder) for text in texts])

@@ -1,0 +1,233 @@
+"""Everything that the report shows, read from the steps' folders."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from persllm.execute import Context
+from persllm.records import Generation, Item, Score, read, read_json_lines
+from persllm.steps.compare import lower_is_better
+from persllm.store import read_json
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, and its place in the configuration (which decides its colour)."""
+
+    name: str
+    tuned: bool
+    baseline: str
+    place: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A row of contrasts.csv; numbers are None where they are not known."""
+
+    arm: str
+    baseline: str
+    metric: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_adjusted: float | None
+    n_items: int
+    detectable: float | None
+    alpha: float
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse`` or ``not told apart``, from the adjusted p and the metric's direction."""
+        if self.p_adjusted is None or self.difference is None or self.p_adjusted >= self.alpha:
+            return "not told apart"
+        return "better" if (self.difference < 0) == lower_is_better(self.metric) else "worse"
+
+    def flipped(self) -> Contrast:
+        """Return the same contrast seen from the other arm."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        difference = None if self.difference is None else -self.difference
+        rest = (self.p, self.p_adjusted, self.n_items, self.detectable, self.alpha)
+        return Contrast(self.baseline, self.arm, self.metric, difference, low, high, *rest)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training run's losses: rows of ``step``, ``loss``, ``val_loss``; None where not measured."""
+
+    arm: str
+    persona: str
+    seed: int
+    objective: str
+    rows: list[Row]
+
+
+@dataclass
+class Receipt:
+    """One step behind the numbers."""
+
+    id: str
+    fingerprint: str | None
+    version: int | None
+    config: Any
+    run: Row
+    files: dict[str, str]
+    """Artifact name to sha256."""
+    inputs: dict[str, str]
+    """Role to step id."""
+
+
+@dataclass
+class Study:
+    """What the page is made of."""
+
+    name: str
+    primary: str
+    settings: Row
+    """The compare group: resamples, confidence, power, seed."""
+    cells: list[Row]
+    arms: dict[str, Arm]
+    metrics: list[str]
+    table: dict[tuple[str, str], Row]
+    contrasts: list[Contrast]
+    missing_cells: list[str]
+    missing_values: list[Row]
+    items: dict[tuple[str, str], Item]
+    scores: dict[tuple[str, int, str, str], dict[str, float | None]]
+    """Arm, seed, persona and item, to metric and value."""
+    clusters: set[tuple[str, str]]
+    generations: dict[tuple[str, int, str, str], Generation]
+    curves: list[Curve]
+    receipts: dict[str, Receipt] = field(default_factory=dict)
+    compare: str = ""
+    """The compare step's id."""
+
+    @property
+    def alpha(self) -> float:
+        """The level of the tests."""
+        return 1 - float(self.settings["confidence"])
+
+    @property
+    def personas(self) -> list[str]:
+        """Personas in order of configuration."""
+        return list(dict.fromkeys(cell["persona"] for cell in self.cells))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in order."""
+        return sorted({cell["seed"] for cell in self.cells})
+
+    def find(self, arm: str, other: str, metric: str) -> Contrast | None:
+        """Return the contrast of two arms, in the direction asked for."""
+        for row in self.contrasts:
+            if row.metric == metric and (row.arm, row.baseline) == (arm, other):
+                return row
+            if row.metric == metric and (row.arm, row.baseline) == (other, arm):
+                return row.flipped()
+        return None
+
+    @property
+    def command(self) -> str | None:
+        """The command that makes this study, from what the compare step's run.json recorded."""
+        said = self.receipts[self.compare].run.get("command") or []
+        overrides = [word for word in said[1:] if "=" in word and not word.startswith("-")]
+        return f"persllm run {shlex.join(overrides)}".rstrip() if said and "/" not in said[0] else None
+
+
+def _numbers(path: Path) -> list[Row]:
+    texts = ("arm", "metric", "baseline")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v if k in texts else (float(v) if v else None) for k, v in row.items()} for row in rows]
+
+
+def read_receipts(first: Path, outputs: Path) -> dict[str, Receipt]:
+    """Return every step behind the one whose directory is given, inputs before users."""
+    found: dict[str, Receipt] = {}
+
+    def visit(name: str, fingerprint: str | None) -> None:
+        if name in found:
+            return
+        directory = outputs / name
+        inputs = read_json(directory / "inputs.json") or {}
+        for entry in inputs.values():
+            visit(entry["id"], entry.get("fingerprint"))
+        meaning = read_json(directory / "config.json") or {}
+        manifest = read_json(directory / "manifest.json") or {}
+        found[name] = Receipt(
+            id=name,
+            fingerprint=fingerprint,
+            version=meaning.get("version"),
+            config=meaning.get("config"),
+            run=read_json(directory / "run.json") or {},
+            files={file: entry["sha256"] for file, entry in manifest.items()},
+            inputs={role: entry["id"] for role, entry in inputs.items()},
+        )
+
+    for entry in (read_json(first / "inputs.json") or {}).values():
+        visit(entry["id"], entry.get("fingerprint"))
+    return found
+
+
+def _curves(cells: list[Row], inputs: dict[str, Path]) -> list[Curve]:
+    found = []
+    for cell in cells:
+        for name in cell["train"]:
+            path = inputs[name] / "curves.jsonl"
+            rows = [row for _, row in read_json_lines(path)] if path.is_file() else []
+            config = (read_json(inputs[name].parent / "config.json") or {}).get("config") or {}
+            found.append(Curve(cell["arm"], cell["persona"], cell["seed"], str(config.get("objective", "train")), rows))
+    return found
+
+
+def load(ctx: Context) -> Study:
+    """Read the tables, the steps behind them, and all items, replies and scores."""
+    compared = ctx.inputs["compare"]
+    config = (read_json(compared.parent / "config.json") or {})["config"]
+    cells, alpha = config["cells"], 1 - float(config["compare"]["confidence"])
+    table, missing = _numbers(compared / "table.csv"), read_json(compared / "missing.json") or {}
+    first = {cell["arm"]: cell for cell in reversed(cells)}
+    names = list(dict.fromkeys(cell["arm"] for cell in cells))
+    contrasts = [
+        Contrast(**row | {"n_items": int(row["n_items"])}, alpha=alpha) for row in _numbers(compared / "contrasts.csv")
+    ]
+    study = Study(
+        name=config["study"],
+        primary=config["primary"],
+        settings=config["compare"],
+        cells=cells,
+        arms={name: Arm(name, first[name]["tuned"], first[name]["baseline"], i) for i, name in enumerate(names)},
+        metrics=list(dict.fromkeys(row["metric"] for row in table)),
+        table={(row["arm"], row["metric"]): row for row in table},
+        contrasts=contrasts,
+        missing_cells=missing.get("cells", []),
+        missing_values=missing.get("values", []),
+        items={},
+        scores={},
+        clusters=set(),
+        generations={},
+        curves=_curves(cells, ctx.inputs),
+        receipts=read_receipts(ctx.directory, ctx.outputs),
+        compare=ctx.input_ids["compare"],
+    )
+    for cell in cells:
+        _add_cell(study, cell, ctx.inputs)
+    return study
+
+
+def _add_cell(study: Study, cell: Row, inputs: dict[str, Path]) -> None:
+    """Add a cell's items, scores and replies under its own arm, persona and seed."""
+    arm, seed, persona = cell["arm"], cell["seed"], cell["persona"]
+    for item in read(Item, inputs[cell["evaluate"]] / "items.jsonl"):
+        study.items.setdefault((persona, item.id), item)
+    for score in read(Score, inputs[cell["evaluate"]] / "scores.jsonl"):
+        study.scores.setdefault((arm, seed, persona, score.item_id), {})[score.metric] = score.value
+        study.clusters.add((persona, score.cluster))
+    for reply in read(Generation, inputs[cell["generate"]] / "generations.jsonl"):
+        study.generations[(arm, seed, persona, reply.item_id)] = reply

@@ -1,0 +1,140 @@
+"""Step evaluate: score one arm's replies and likelihoods on the held-out items."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+
+from persllm import records
+from persllm.answer import prefix
+from persllm.embeddings import embed
+from persllm.errors import UserError, did_you_mean
+from persllm.execute import Context
+from persllm.language_model import text_ids
+from persllm.metrics import Likelihood, View
+from persllm.progress import bar
+from persllm.records import Generation, Item, Score
+from persllm.scoring import log_likelihoods
+from persllm.steps import generate, split
+
+
+def metric_modules(names: list[str]) -> list[ModuleType]:
+    """Return the metric modules of these names."""
+    found = []
+    for name in names:
+        try:
+            found.append(importlib.import_module(f"persllm.metrics.{name}"))
+        except ModuleNotFoundError as error:
+            known = ("likelihood", "choice", "premise", "overlap", "robot")
+            raise UserError(
+                f"evaluate.metrics: no metric {name!r} in persllm/metrics{did_you_mean(name, known)}"
+            ) from error
+    return found
+
+
+def answer_options(
+    items: list[Item], others: list[Item], stage_answers: dict[str, str], generic: dict[str, str], embedder: str
+) -> dict[str, dict[str, str]]:
+    """Return each item's competing answers by kind; a kind is absent where there is none.
+
+    Args:
+        items: held-out items of one persona.
+        others: held-out items of the other personas; the nearest question's answer competes.
+        stage_answers: item id to the other stage's answer to the same question.
+        generic: item id to the base model's answer without a persona.
+        embedder: see persllm.embeddings.
+    """
+    by_id = {item.id: item for item in items}
+    nearest: list[int] = []
+    if others:
+        own = embed([item.question for item in items], embedder)
+        nearest = np.argmax(own @ embed([item.question for item in others], embedder).T, axis=1).tolist()
+    options = {}
+    for index, item in enumerate(items):
+        kinds = {"gold": item.response}
+        if others:
+            kinds["other_persona"] = others[nearest[index]].response
+        if item.id in stage_answers:
+            kinds["other_stage"] = stage_answers[item.id]
+        if generic.get(item.id):
+            kinds["generic"] = generic[item.id]
+        if item.premise_pair in by_id:
+            kinds["twin"] = by_id[item.premise_pair].response
+        options[item.id] = kinds
+    return options
+
+
+def own_analysis(generation: Generation, analyses: bool) -> str | None:
+    """Return the arm's own analysis, or None for an arm that has none; a reply that broke the format gives all it said."""
+    if not analyses:
+        return None
+    return generation.analysis or ""
+
+
+def run(ctx: Context) -> None:
+    """Write ``scores.jsonl``, ``items.jsonl`` (what was scored) and ``options.jsonl`` (each answer's likelihood)."""
+    modules = metric_modules(ctx.config["metrics"])
+    needed = {kind for module in modules for kind in module.OPTIONS}
+    items = split.read(ctx.inputs["split"], "test")
+    others = [
+        item
+        for role, path in sorted(ctx.inputs.items())
+        if role.startswith("other_")
+        for item in split.read(path, "test")
+    ]
+    stage_answers = {again.item_id: again.response for again in split.read_reanswers(ctx.inputs["split"])}
+    generic = {g.item_id: g.response or "" for g in generate.read(ctx.inputs["generic"])}
+    options = answer_options(items, others, stage_answers, generic, ctx.config["embedder"])
+    made = {g.item_id: g for g in generate.read(ctx.inputs["generate"])}
+    prompts = generate.read_prompts(ctx.inputs["generate"])
+    arm = generate.step_config(ctx.inputs["generate"])
+    analyses = bool(arm["tune"] and arm["tune"]["analysis"])
+    model, tokenizer = generate.load_arm(ctx)
+    scores, rows = [], []
+    with bar(len(items), f"{arm['arm']} likelihoods") as progress:
+        for item in items:
+            ctx.check_stop()
+            own = own_analysis(made[item.id], analyses)
+            before = prompts[item.id][1] + text_ids(tokenizer, prefix(own))
+            chosen = {kind: text_ids(tokenizer, text) for kind, text in options[item.id].items() if kind in needed}
+            totals = log_likelihoods(model, before, list(chosen.values())) if chosen else []
+            found = {
+                kind: Likelihood(total, len(ids)) for (kind, ids), total in zip(chosen.items(), totals, strict=True)
+            }
+            rows += [
+                {
+                    "item_id": item.id,
+                    "kind": kind,
+                    "text": options[item.id][kind],
+                    "log_likelihood": round(v.total, 5),
+                    "tokens": v.tokens,
+                }
+                for kind, v in found.items()
+            ]
+            view = View(item, made[item.id], found)
+            scores += _scores(view, modules, arm["arm"], arm["seed"])
+            progress(1)
+    records.write(ctx.out / "scores.jsonl", scores)
+    records.write(ctx.out / "items.jsonl", items)
+    records.write(ctx.out / "options.jsonl", rows)
+    ctx.log(items=len(items), scores=len(scores), missing=sum(score.value is None for score in scores))
+
+
+def _scores(view: View, modules: list[ModuleType], arm: str, seed: int) -> list[Score]:
+    item = view.item
+    return [
+        Score(
+            item_id=item.id,
+            arm=arm,
+            seed=seed,
+            persona=item.persona,
+            stage=item.stage,
+            cluster=item.material_id,
+            metric=metric,
+            value=None if value is None else round(value, 6),
+        )
+        for module in modules
+        for metric, value in module.compute(view).items()
+    ]

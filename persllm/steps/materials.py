@@ -1,0 +1,31 @@
+"""Step materials: read a pack's paragraphs and character card into the store."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from persllm import packs, records
+from persllm.errors import UserError
+from persllm.execute import Context
+from persllm.identity import tree_sha256
+from persllm.packs import Card, Stage
+from persllm.records import Material
+from persllm.store import read_json, write_json
+
+
+def run(ctx: Context) -> None:
+    """Write ``materials.jsonl`` and ``persona.json``."""
+    root = Path(ctx.local["folder"])
+    if tree_sha256(root, packs.FILES) != ctx.config["sha256"]:
+        raise UserError(f"{root}: the pack changed after this study was planned; run the same command again")
+    card = packs.load_card(root, ctx.config["stages"])
+    records.write(ctx.out / "materials.jsonl", packs.load_materials(root, card))
+    write_json(ctx.out / "persona.json", dataclasses.asdict(card))
+
+
+def read(artifacts: Path) -> tuple[Card, list[Material]]:
+    """Read what this step wrote."""
+    row = read_json(artifacts / "persona.json")
+    stages = {name: Stage(**stage) for name, stage in row.pop("stages").items()}
+    return Card(**row, stages=stages), records.read(Material, artifacts / "materials.jsonl")

@@ -1,0 +1,1 @@
+"""Tuning: sequences, schedule, losses, the LightningModule, adapters and checkpoints."""
