@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from persllm.errors import UserError
+from persllm.identity import fingerprint
 from persllm.memory import peak_bytes, reset_peak
 from persllm.plan import Plan, Step, finish
 from persllm.store import Lease, LeaseLost, StepDir, read_json, write_json
@@ -327,9 +328,10 @@ def main(argv: list[str] | None = None) -> int:
     if lease is None:
         print(f"{path}: {directory.state()}")
         return 0 if directory.is_done() else 3
+    known = {role: entry["fingerprint"] for role, entry in inputs.items()}
     context = Context(
         id=f"{directory.path.parent.name}/{directory.path.name}",
-        fingerprint=meaning.get("fingerprint", ""),
+        fingerprint=fingerprint(meaning["step"], meaning["version"], meaning["config"], known),
         config=meaning["config"],
         local=meaning["local"],
         inputs={role: outputs / entry["id"] / "artifacts" for role, entry in inputs.items()},

@@ -86,6 +86,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def many(count: int, noun: str) -> str:
+    """Return ``1 step`` or ``2 steps``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def names(steps: Sequence[Step]) -> dict[str, str]:
     """Return each step's label by id; with its hash where two steps of one name share the label."""
     shared = collections.Counter((step.name, step.label) for step in steps)

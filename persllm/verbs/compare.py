@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def require_cells(args: argparse.Namespace, plan: Plan, outputs: Path) -> list[s
 def missing_note(missing: list[str]) -> str:
     """Return one line that names the cells a table lacks."""
     told = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    return f"note: {len(missing)} cells are not evaluated and not in it: {told}"
+    return f"note: not evaluated, and so not in it: {verbs.many(len(missing), 'cell')}: {told}"
 
 
 def summarise(args: argparse.Namespace, plan: Plan, outputs: Path) -> tuple[int, Path | None]:
@@ -69,7 +70,7 @@ def summarise(args: argparse.Namespace, plan: Plan, outputs: Path) -> tuple[int,
         conclude(plan, outputs, tell, outcome)
         return outcome
 
-    outcome = drive(args, plan, outputs, 2, work)
+    outcome = drive(args, plan, outputs, [], work)
     if outcome is None:
         return 130, None
     for line in failures(args, outputs, outcome):
@@ -86,7 +87,7 @@ def main(args: argparse.Namespace) -> int:
     if not _current(plan, outputs, outputs / "studies" / plan.name):
         if missing:
             raise UserError(
-                f"{len(missing)} of {len(plan.cells)} cells are not evaluated yet; finish them with "
+                f"{len(missing)} of {verbs.many(len(plan.cells), 'cell')} not evaluated yet; finish them with "
                 f"`{verbs.command('run', args.overrides)}`, or compare what is there with "
                 f"`{verbs.command('report', args.overrides)}`"
             )
@@ -179,10 +180,16 @@ def _contrasts(rows: Table) -> object:
 def _block(table: Table, metrics: list[str]) -> object:
     arms = list(dict.fromkeys(row["arm"] for row in table))
     cells = {(row["arm"], row["metric"]): f"{_number(row['mean'], 2)} {_short(row)}" for row in table}
-    made = verbs.table(("arm", *(f"{m} ({_direction(m).split()[0]})" for m in metrics)))
+    made = verbs.table(("arm", *map(_heading, metrics)))
     for arm in arms:
         made.add_row(arm, *(cells.get((arm, metric), "-") for metric in metrics))
     return made
+
+
+def _heading(metric: str) -> str:
+    """Return a metric's name, broken after an underscore, over what is better."""
+    lines = textwrap.wrap(metric.replace("_", "_ "), 20)
+    return "\n".join([*(line.replace("_ ", "_") for line in lines), f"({_direction(metric)})"])
 
 
 def _short(row: dict[str, str]) -> str:

@@ -57,10 +57,10 @@ def rows(plan: Plan, outputs: Path) -> list[Row]:
     found = [row(step) for step in plan.steps]
     compare, report = finish(plan, outputs)
     left = len(compare.config["missing"])
-    waits = f"after the {left} cells that are not evaluated yet" if left else ""
+    waits = f"waits for {left} of {len(plan.cells)} cells" if left else ""
     found.append(row(compare, waits))
     if not waits and found[-1].state != "cached":
-        waits = "after compare"
+        waits = "waits for compare"
     return [*found, row(report, waits)]
 
 
@@ -116,11 +116,11 @@ def _totals(console: Console, plan: Plan, found: list[Row]) -> None:
     ahead = [row for row in found if row.state != "cached"]
     known = [row.seconds for row in ahead if row.seconds is not None]
     console.print(
-        f"{plan.resolved.study.name}: {len(plan.cells)} cells, {len(found)} steps: "
+        f"{plan.resolved.study.name}: {verbs.many(len(plan.cells), 'cell')}, {len(found)} steps: "
         f"{verbs.counted((row.state for row in found), ORDER)}"
     )
     if ahead:
-        told = f"{verbs.duration(sum(known))} for {len(known)} steps" if known else ""
+        told = f"{verbs.duration(sum(known))} for {verbs.many(len(known), 'step')}"
         unknown = f"unknown for {len(ahead) - len(known)} (none like them has finished here yet)"
         parts = [told] * bool(known) + [unknown] * (len(known) < len(ahead))
         console.print(f"expected time: {'; '.join(parts)}")

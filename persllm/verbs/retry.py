@@ -52,4 +52,4 @@ def main(args: argparse.Namespace) -> int:
         conclude(plan, outputs, tell, outcome)
         return outcome
 
-    return close(args, plan, outputs, drive(args, plan, outputs, len(steps) + 2, work))
+    return close(args, plan, outputs, drive(args, plan, outputs, steps, work))

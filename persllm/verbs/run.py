@@ -39,7 +39,7 @@ class Progress:
         """Say how much is there already."""
         cached = sum(step.directory(outputs).is_done() for step in steps)
         if cached:
-            self._line(f"{cached} steps cached")
+            self._line(f"{verbs.many(cached, 'step')} cached")
 
     def tell(self, event: str, step: Step, seconds: float) -> None:
         """Receive what ``execute.run_steps`` tells."""
@@ -79,9 +79,16 @@ def prepare(plan: Plan, outputs: Path) -> None:
 
 
 def drive(
-    args: argparse.Namespace, plan: Plan, outputs: Path, total: int, work: Callable[[Tell], Outcome]
+    args: argparse.Namespace, plan: Plan, outputs: Path, steps: list[Step], work: Callable[[Tell], Outcome]
 ) -> Outcome | None:
     """Run ``work`` with progress lines.
+
+    Args:
+        args: the command line.
+        plan: the study.
+        outputs: where step directories live.
+        steps: what ``work`` may run before compare and report.
+        work: gets a function to tell about each step.
 
     Returns:
         What became of the steps; None where the user stopped it (exit code 130).
@@ -89,8 +96,8 @@ def drive(
     from persllm.execute import Interrupted, graceful_stop
 
     prepare(plan, outputs)
-    progress = Progress(total, sys.stderr if args.json else sys.stdout)
-    progress.start(plan.steps, outputs)
+    progress = Progress(len(steps) + 2, sys.stderr if args.json else sys.stdout)
+    progress.start(steps, outputs)
     try:
         with graceful_stop():
             return work(progress.tell)
@@ -117,7 +124,7 @@ def close(args: argparse.Namespace, plan: Plan, outputs: Path, outcome: Outcome 
         console.print()
         compare.show(console, outcome.study, plan.resolved.study.primary)
         console.print()
-    for line in failures(args, outputs, outcome) or _next(plan, outputs, outcome):
+    for line in failures(args, outputs, outcome) or _next(args, plan, outputs, outcome):
         console.print(line, soft_wrap=True)
     return code
 
@@ -127,7 +134,7 @@ def main(args: argparse.Namespace) -> int:
     from persllm.execute import run_plan
 
     plan, outputs = verbs.load(args.overrides)
-    outcome = drive(args, plan, outputs, len(plan.steps) + 2, lambda tell: run_plan(plan, outputs, tell))
+    outcome = drive(args, plan, outputs, plan.steps, lambda tell: run_plan(plan, outputs, tell))
     return close(args, plan, outputs, outcome)
 
 
@@ -147,19 +154,47 @@ def failures(args: argparse.Namespace, outputs: Path, outcome: Outcome) -> list[
         else:
             lines.append(f"{step.id} failed ({failure['class']}): {failure['message']}; {failure['hint']}")
     more = len(outcome.failed) - len(lines)
-    if more or outcome.skipped:
-        told = verbs.command("status", args.overrides)
-        lines.append(f"{more} more failed, {len(outcome.skipped)} skipped because they need a failed step: {told}")
+    left = [f"{more} more failed"] * bool(more)
+    left += [f"{verbs.many(len(outcome.skipped), 'step')} skipped for want of a failed one"] * bool(outcome.skipped)
+    if left:
+        lines.append(f"{', '.join(left)}: {verbs.command('status', args.overrides)}")
     if lines:
         lines.append(f"to go on: {verbs.command('run', args.overrides)}")
     return lines
 
 
-def _next(plan: Plan, outputs: Path, outcome: Outcome) -> list[str]:
-    config = plan.resolved.config
+def _next(args: argparse.Namespace, plan: Plan, outputs: Path, outcome: Outcome) -> list[str]:
     lines = [] if outcome.study is None else [f"report: {outcome.study / 'report.html'}"]
-    lines.append(f"chat: persllm chat persona={plan.resolved.study.personas[0]}")
+    lines.append(f"chat: {chat_command(plan, args.overrides)}")
     wandb = outputs / "wandb"
-    if config.track.mode.value != "disabled" and wandb.is_dir():
+    if plan.resolved.config.track.mode.value != "disabled" and wandb.is_dir():
         lines.append(f"curves: wandb leet {wandb}")
     return lines
+
+
+def chat_command(plan: Plan, overrides: list[str]) -> str:
+    """Return the command that talks to a study's last tuned arm, or to its last arm where none is tuned.
+
+    What picks other cells of the study is left out; what changes this one is kept.
+    """
+    from persllm import packs
+
+    first = plan.cells[0].cell.persona
+    own = [c.cell for c in plan.cells if c.cell.persona == first]
+    cell = next((c for c in reversed(own) if c.config.method.tune is not None), own[-1])
+    config = cell.config
+    swept = {key for key, _ in cell.variant}
+    keys = [word.split("=", 1)[0] for word in overrides]
+    kept = [
+        word
+        for word, key in zip(overrides, keys, strict=True)
+        if key not in ("method", "persona", "seed", "track", *swept) and not key.startswith(("study.", "track."))
+    ]
+    card = packs.load_card(packs.folder(config.persona.pack), config.persona.stages)
+    words = [f"persona={config.persona.pack}", f"stage={list(card.stages)[-1]}", f"method={cell.arm.split('[')[0]}"]
+    words += [f"{key}={value}" for key, value in cell.variant] + [f"seed={cell.seed}"] * (cell.seed != 0)
+    others = [c.cell.config.persona.pack for c in plan.cells if c.cell.persona != first]
+    if others and "pairs.others" not in keys:
+        # Chat composes one persona only; its pairs were made against the study's others.
+        words.append(f"pairs.others=[{','.join(dict.fromkeys(others))}]")
+    return verbs.command("chat", words + kept)

@@ -42,7 +42,8 @@ def rows(plan: Plan, outputs: Path) -> list[Row]:
 
     compare, report = finish(plan, outputs)
     found = [_row(step, outputs) for step in plan.steps]
-    waits = f"after {len(compare.config['missing'])} cells" if compare.config["missing"] else ""
+    left = len(compare.config["missing"])
+    waits = f"waits for {left} of {len(plan.cells)} cells" if left else ""
     for step in (compare, report):
         found.append(Row(step, "to run", waits, {}) if waits else _row(step, outputs))
     return found
@@ -55,7 +56,7 @@ def _row(step: Step, outputs: Path) -> Row:
         lease = directory.owner() or {}
         told = f"{lease.get('host')} pid {lease.get('pid')}, last sign of life {_ago(lease)} ago"
         if lease.get("restarts"):
-            told += f", {lease['restarts']} restarts"
+            told += f", {verbs.many(lease['restarts'], 'restart')}"
         return Row(step, state, told, {"lease": lease})
     if state == "failed":
         failure = directory.failure() or {}
@@ -93,7 +94,7 @@ def main(args: argparse.Namespace) -> int:
     counts = verbs.counted((row.state for row in found), ORDER)
     console.print(f"{plan.resolved.study.name}: {len(found)} steps: {counts}")
     if len(listed) < len(found):
-        console.print(f"not listed: {len(found) - len(listed)} steps that are done or to run; --json has them")
+        console.print(f"not listed: {verbs.many(len(found) - len(listed), 'step')} done or to run; --json has them")
     states = {row.state for row in found}
     if "failed" in states:
         console.print(f"to try the failed ones again: {verbs.command('retry', args.overrides)}", soft_wrap=True)
