@@ -243,12 +243,13 @@ def _resolve(request: Request) -> Resolved:
     if "seed" in request.values:
         request.axes["seed"] = [request.values["seed"]]
     study.seeds = request.axes.pop("seed", study.seeds)
-    for seed in study.seeds:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise UserError(f"seed={seed}: expected a whole number")
-    if not study.arms or not study.personas or not study.seeds:
-        raise UserError("a study needs at least one arm, one persona and one seed; see conf/study/quickstart.yaml")
+    _check_cells(study)
     if study.baseline not in study.arms:
+        if "study.baseline" in request.values:
+            raise UserError(
+                f"study.baseline={study.baseline}: no arm of this study{did_you_mean(study.baseline, study.arms)} "
+                f"(its arms: {', '.join(study.arms)})"
+            )
         notes.append(f"baseline {study.baseline} is not among the arms; {study.arms[0]} takes its place")
         study.baseline = study.arms[0]
     axes = {**study.sweep, **{k: v for k, v in request.axes.items() if k not in ("method", "persona")}}
@@ -256,6 +257,8 @@ def _resolve(request: Request) -> Resolved:
         if key in GROUPS:
             raise UserError(f"{key}: only method, persona and values can be swept; e.g. sweep {key}.FIELD=1,2")
     values = {k: v for k, v in request.values.items() if not k.startswith("study.") and k != "seed"}
+    if "persona.pack" in values or "persona.pack" in axes:
+        raise UserError("persona.pack: a pack is chosen by persona=NAME or persona=PATH")
 
     packs = {}
     for choice in study.personas:
@@ -273,6 +276,7 @@ def _resolve(request: Request) -> Resolved:
         for key, points in axes.items():
             if not isinstance(points, list) or not points:
                 raise UserError(f"study.sweep.{key}: expected a list of values")
+            _once(key, points)
             if _set(cfg, key, points[0]):
                 own.append((key, points))
                 used[key] += 1
@@ -280,7 +284,7 @@ def _resolve(request: Request) -> Resolved:
             variant = tuple(zip((key for key, _ in own), point, strict=True))
             for key, value in variant:
                 _set(cfg, key, value)
-            cells += _cells(cfg, method, variant, study, packs)
+            cells += _cells(cfg, method, variant, study, packs, "persona.stages" in used)
     for key, arms in used.items():
         if not arms:
             raise UserError(f"{key}: no arm of this study has it (its section is null in {', '.join(study.arms)})")
@@ -290,17 +294,45 @@ def _resolve(request: Request) -> Resolved:
     return Resolved(study, cells, notes)
 
 
+def _once(key: str, values: list[Any]) -> None:
+    """Raise where a value stands twice: the study would count one cell as two."""
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"{key}={value} stands twice; list each value once")
+
+
+def _check_cells(study: Study) -> None:
+    """Raise where arms, personas or seeds make no set of different cells."""
+    if not study.arms or not study.personas or not study.seeds:
+        raise UserError("a study needs at least one arm, one persona and one seed; see conf/study/quickstart.yaml")
+    for seed in study.seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise UserError(f"seed={seed}: expected a whole number")
+    _once("seed", study.seeds)
+    _once("method", study.arms)
+    _once("persona", [slug(Path(persona).name) for persona in study.personas])
+
+
 def _cells(
     cfg: DictConfig,
     method: str,
     variant: tuple[tuple[str, Any], ...],
     study: Study,
     packs: dict[str, Persona],
+    persona_given: bool,
 ) -> list[Cell]:
     config = dataclasses.replace(_to_config(cfg, f"method={method}"), study=study)
     label = _arm_label(method, variant)
+    # A pack is composed by its own name; what the overrides say of its fields holds for each.
+    given = {"stages": config.persona.stages} if persona_given else {}
     return [
-        Cell(label, slug(Path(persona).name), seed, variant, dataclasses.replace(config, persona=pack, seed=seed))
+        Cell(
+            label,
+            slug(Path(persona).name),
+            seed,
+            variant,
+            dataclasses.replace(config, persona=dataclasses.replace(pack, **given), seed=seed),
+        )
         for persona, pack in packs.items()
         for seed in study.seeds
     ]

@@ -12,8 +12,9 @@ from typing import Any
 
 from persllm import packs
 from persllm.compose import Cell, Resolved, slug
+from persllm.errors import UserError
 from persllm.identity import differences, fingerprint, tree_sha256
-from persllm.models import model_identity
+from persllm.models import model_identity, package_folder
 from persllm.schema import Config, Method, Prompt, Recipe
 from persllm.steps import VERSIONS
 from persllm.store import StepDir, read_json
@@ -159,6 +160,18 @@ class _Builder:
             self.memo[key] = meaning
         return self.memo[key]
 
+    def require_embedders(self, config: Config) -> None:
+        """Raise where a package that carries sentence embeddings is not installed."""
+        places = {"split.embedder": config.split.embedder, "pairs.embedder": config.pairs.embedder}
+        if config.method.prompt.recipe in (Recipe.few_shot, Recipe.retrieval):
+            places["method.prompt.embedder"] = config.method.prompt.embedder
+        for key, embedder in places.items():
+            if embedder.startswith("package:") and embedder not in self.memo:
+                try:
+                    self.memo[embedder] = package_folder(embedder.removeprefix("package:"))
+                except UserError as error:
+                    raise UserError(f"{key}: {error}") from error
+
     def local(self, config: Config) -> dict[str, Any]:
         return {"model_path": config.model.path}
 
@@ -242,6 +255,7 @@ def build(resolved: Resolved) -> Plan:
     builder = _Builder(resolved)
     cells = []
     for cell in resolved.cells:
+        builder.require_embedders(cell.config)
         train = builder.train(cell.config, cell.persona)
         generate = builder.generate(cell.config, cell.persona, train)
         cells.append(PlannedCell(cell, train, generate, builder.evaluate(cell.config, cell.persona, generate)))

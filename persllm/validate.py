@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from persllm.errors import UserError
+from persllm.errors import UserError, did_you_mean
 from persllm.schema import Config, Recipe, StrategyKind
+
+METRICS = Path(__file__).parent / "metrics"
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -109,8 +114,30 @@ def problems(config: Config) -> Iterator[str]:
                 "method.tune.dpo is set but pairs.cross_persona and pairs.cross_stage are both false; "
                 "switch one on or set method.tune.dpo=null"
             )
+    yield from _metric_problems(tuple(config.evaluate.metrics), config.study.primary)
+    if config.annotate.annotator != "recorded":
+        yield f"annotate.annotator is {config.annotate.annotator!r}; expected recorded"
     if config.launch.kind != "local":
         yield f"launch.kind is {config.launch.kind!r}; expected local"
+
+
+@functools.cache
+def _metric_problems(names: tuple[str, ...], primary: str) -> list[str]:
+    """Return what is wrong with evaluate.metrics and study.primary, as the modules' sources tell: importing is slow."""
+    modules = {path.stem: path for path in METRICS.glob("[a-z]*.py")}
+    known = f"({', '.join(sorted(modules))})"
+    unknown = [
+        f"evaluate.metrics names {name!r}, which is no module of persllm.metrics{did_you_mean(name, modules)} {known}"
+        for name in names
+        if name not in modules
+    ]
+    if unknown:
+        return unknown
+    quoted = set(re.findall(r'"([a-z0-9_]+)"', "".join(modules[name].read_text(encoding="utf-8") for name in names)))
+    if primary in quoted:
+        return []
+    told = f"{did_you_mean(primary, quoted)} ({', '.join(names)})"
+    return [f"study.primary is {primary!r}, which no metric of evaluate.metrics gives{told}"]
 
 
 def check(configs: list[Config]) -> None:
