@@ -88,27 +88,20 @@ def _plain(error: BaseException) -> str:
     return str(error).split("\n")[0].rstrip(".")
 
 
-def _from_file(error: Exception, choices: dict[str, str]) -> UserError:
-    """Translate an error inside a YAML file, with the file that the bad key stands in."""
+def _from_file(error: Exception) -> UserError:
+    """Translate an error inside a YAML file: the file that Hydra names, and the key that OmegaConf names."""
+    file = re.match(r"In '([^']+)'", str(error))
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__
-    if cause is None:
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or file is None:
         return UserError(_plain(error))
-    key = getattr(cause, "full_key", None) or ""
-    group = key.split(".")[0]
-    file = f"conf/{group}/{choices[group]}.yaml" if group in choices else "conf/config.yaml"
-    known = getattr(getattr(cause, "object_type", None), "__dataclass_fields__", {})
+    key = cause.full_key or ""
+    known = getattr(cause.object_type, "__dataclass_fields__", {})
     leaf = key.rsplit(".", 1)[-1]
-    hint = did_you_mean(leaf, known) or (f"; known keys: {', '.join(known)}" if known and leaf not in known else "")
-    return UserError(f"{file}: {key}: {_plain(cause)}{hint}")
-
-
-def _defaults() -> dict[str, str]:
-    """Return each group's default option, as conf/config.yaml lists them."""
-    listed = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
-    assert isinstance(listed, dict)
-    return {k: v for entry in listed["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
+    hint = did_you_mean(leaf, known) or f"; known keys: {', '.join(known)}" if leaf and leaf not in known else ""
+    place = f"conf/{file.group(1)}.yaml" + (f": {key}" if key else "")
+    return UserError(f"{place}: {_plain(cause)}{hint}")
 
 
 def _compose(choices: dict[str, str]) -> DictConfig:
@@ -121,7 +114,7 @@ def _compose(choices: dict[str, str]) -> DictConfig:
     try:
         return compose("config", [f"{group}={choice}" for group, choice in choices.items()])
     except (HydraException, OmegaConfBaseException) as error:
-        raise _from_file(error, _defaults() | choices) from error
+        raise _from_file(error) from error
     except Exception as error:
         if type(error).__module__.startswith("yaml"):
             place = str(getattr(error, "problem_mark", "")).strip()

@@ -1,0 +1,140 @@
+"""The shipped packs hold what a study needs, and broken packs say where they are broken."""
+
+import collections
+import json
+
+import pytest
+from fakes import make_pack
+
+from persllm import packs
+from persllm.errors import UserError
+
+SHIPPED = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
+COUNTS = {"knowledge": 20, "opinion": 16, "false_premise": 12, "true_premise": 12}
+
+
+def load(root):
+    card = packs.load_card(root)
+    materials = packs.load_materials(root, card)
+    return card, materials, *packs.load_items(root, card, materials)
+
+
+@pytest.fixture(params=SHIPPED)
+def shipped(request):
+    return load(packs.folder(request.param))
+
+
+def test_there_are_two_packs():
+    assert {"scrooge", "ottoline"} <= set(SHIPPED)
+
+
+def test_materials(shipped):
+    card, materials, _, _ = shipped
+    assert len(card.stages) == 2
+    count = collections.Counter((m.stage, m.kind) for m in materials)
+    assert all(count[stage, kind] >= 25 for stage in card.stages for kind in ("knowledge", "speech"))
+
+
+def test_items_and_twins(shipped):
+    card, _, items, _ = shipped
+    for stage in card.stages:
+        own = [item for item in items if item.stage == stage]
+        assert collections.Counter(item.pattern for item in own) == COUNTS
+    by_id = {item.id: item for item in items}
+    for item in items:
+        assert (item.premise_pair is not None) == item.pattern.endswith("_premise")
+        if item.premise_pair is not None:
+            twin = by_id[item.premise_pair]
+            assert {item.pattern, twin.pattern} == {"false_premise", "true_premise"}
+            assert (twin.stage, twin.material_id) == (item.stage, item.material_id)
+
+
+def test_each_stage_answers_every_item_of_the_other(shipped):
+    card, _, items, reanswers = shipped
+    assert {(r.item_id, r.stage) for r in reanswers} == {
+        (item.id, stage) for item in items for stage in card.stages if stage != item.stage
+    }
+    assert len(reanswers) == len(items)
+
+
+def test_texts_are_distinct(shipped):
+    _, materials, items, _ = shipped
+    assert len({m.text for m in materials}) == len(materials)
+    assert len({item.question for item in items}) == len(items)
+    assert len({item.response for item in items}) == len(items)
+
+
+def edit(root, name, number, **change):
+    lines = (root / name).read_text().splitlines()
+    row = json.loads(lines[number - 1])
+    row |= change
+    lines[number - 1] = json.dumps({k: v for k, v in row.items() if v is not ...})
+    (root / name).write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "change", "expected"),
+    [
+        ("early/items.jsonl", 1, {"material": "knowledge/9"}, "early/items.jsonl:1: material knowledge/9 is no line"),
+        ("early/items.jsonl", 1, {"material": "opinion/1"}, "early/items.jsonl:1: material opinion/1 is no line"),
+        ("early/items.jsonl", 2, {"id": "early-k1"}, "early/items.jsonl:2: id 'early-k1' stands already at"),
+        (
+            "early/items.jsonl",
+            3,
+            {"premise_pair": "early-o1"},
+            "early/items.jsonl:3: premise_pair 'early-o1' is no twin",
+        ),
+        ("early/items.jsonl", 3, {"material": "knowledge/3"}, "is no twin"),
+        ("late/items.jsonl", 4, {"pattern": "riddle"}, "late/items.jsonl:4: field 'pattern' is 'riddle'"),
+        ("late/items.jsonl", 4, {"question": ...}, "late/items.jsonl:4: field 'question' is missing"),
+        ("late/items.jsonl", 1, {"answer": "x"}, "late/items.jsonl:1: unknown field 'answer'"),
+        ("late/reanswers.jsonl", 2, {"item": "early-x"}, "late/reanswers.jsonl:2: item 'early-x' is in no items.jsonl"),
+        ("late/reanswers.jsonl", 2, {"item": "late-k1"}, "is this stage's own"),
+        ("late/reanswers.jsonl", 1, {"response": 5}, "late/reanswers.jsonl:1: field 'response' should be str"),
+    ],
+)
+def test_broken_row(tmp_path, name, number, change, expected):
+    root = make_pack(tmp_path, "abel")
+    edit(root, name, number, **change)
+    with pytest.raises(UserError) as caught:
+        load(root)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("identity: a lighthouse keeper\n", "", "'identity' is missing or empty"),
+        ("identity:", "identiy:", "unknown key 'identiy'; did you mean 'identity'?"),
+        ("label: 'early in life', ", "", "stages.early: 'label' is missing or empty"),
+        ("  early:", "  Early Days:", "lower case letters"),
+    ],
+)
+def test_broken_card(tmp_path, old, new, expected):
+    root = make_pack(tmp_path, "abel")
+    card = (root / "persona.yaml").read_text()
+    assert old in card
+    (root / "persona.yaml").write_text(card.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        packs.load_card(root)
+    assert str(root / "persona.yaml") in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_sources_are_tags_or_places(tmp_path):
+    root = make_pack(tmp_path, "abel")
+    (root / "early" / "speech.txt").write_text("[diary, 3 May] I kept the light.\nNo tag here.\n")
+    (root / "early" / "items.jsonl").write_text("")
+    (root / "late" / "reanswers.jsonl").write_text("")
+    _, materials, _, _ = load(root)
+    told = [(m.text, m.source, m.order) for m in materials if (m.stage, m.kind) == ("early", "speech")]
+    assert told == [("I kept the light.", "diary, 3 May", 1), ("No tag here.", "early/speech.txt:2", 2)]
+
+
+def test_one_stage_of_two(tmp_path):
+    root = make_pack(tmp_path, "abel")
+    card = packs.load_card(root, ["late"])
+    materials = packs.load_materials(root, card)
+    items, reanswers = packs.load_items(root, card, materials)
+    assert {item.stage for item in items} == {"late"}
+    assert reanswers == []
