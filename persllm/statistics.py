@@ -89,22 +89,25 @@ def bootstrap_interval(means: Floats, clusters: Ints, resampler: Resampler, conf
         return np.nan, np.nan
     means = means[:, kept]
     counts = resampler.clusters(len(numbers))
-    found = []
-    for start in range(0, resampler.resamples, _BLOCK):
-        weights = counts[start : start + _BLOCK][:, index]
-        part = means if len(means) == 1 else means[start : start + _BLOCK]
-        known = np.isfinite(part)
-        total, count = (weights * np.where(known, part, 0.0)).sum(axis=1), (weights * known).sum(axis=1)
-        found.append(np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0))
+    if len(means) == 1:
+        total, count = counts @ np.bincount(index, weights=means[0]), counts @ np.bincount(index)
+    else:
+        total, count = np.empty(resampler.resamples), np.empty(resampler.resamples)
+        for start in range(0, resampler.resamples, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            weights, known = counts[block][:, index], np.isfinite(means[block])
+            total[block] = (weights * np.where(known, means[block], 0.0)).sum(axis=1)
+            count[block] = (weights * known).sum(axis=1)
+    found = np.divide(total, count, out=np.full(resampler.resamples, np.nan), where=count > 0)
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(np.concatenate(found), [tail, 1 - tail])
+    low, high = np.nanquantile(found, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def cluster_sums(values: Floats, clusters: Ints) -> Floats:
     """Return the sum of ``values`` in each cluster, in order of the cluster numbers."""
     _, index = np.unique(clusters, return_inverse=True)
-    return np.bincount(index, weights=values)
+    return np.bincount(index, weights=values).astype(np.float64)
 
 
 def sign_flip_p(differences: Floats, clusters: Ints, resamples: int, seed: int) -> float:

@@ -12,7 +12,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "false_premise_acceptance": ("False premise acceptance", "share of items"),
     "true_premise_denial": ("True premise denial", "share of items"),
     "bleu": ("BLEU", "0 to 100"),
-    "rouge_l": ("ROUGE-L", "0 to 100"),
+    "rouge_l": ("ROUGE\u2011L", "0 to 100"),
     "chrf": ("chrF", "0 to 100"),
     "as_an_ai_rate": ("As-an-AI rate", "share of items"),
 }
@@ -37,11 +37,11 @@ def direction(metric: str) -> str:
 
 
 def short(value: float | None, signed: bool = False) -> str:
-    """Return a number for reading: two decimals, fewer for large ones; a dash where it is not known."""
+    """Return a number for reading: fewer decimals the larger it is; a dash where it is not known."""
     if value is None:
         return DASH
     size = abs(value)
-    digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 0.01 or size == 0 else 4
+    digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 0.01 or size == 0 else 3
     text = f"{size:,.{digits}f}"
     sign = "" if not float(text.replace(",", "")) else "−" if value < 0 else "+" if signed else ""
     return sign + text
@@ -53,10 +53,16 @@ def interval(low: float | None, high: float | None, signed: bool = False) -> str
 
 
 def p_text(p: float | None) -> str:
-    """Return ``= .032`` or ``< .001`` for use after the letter p; a dash where there was no test."""
+    """Return ``= .032`` or ``< .001`` for use after the letter p, unbreakable; a dash where there was no test."""
+    cell = p_cell(p)
+    return f"{cell if cell.startswith('<') else f'= {cell}'}".replace(" ", "\u00a0") if p is not None else cell
+
+
+def p_cell(p: float | None) -> str:
+    """Return ``.032`` or ``< .001``; a dash where there was no test."""
     if p is None:
         return DASH
-    return "< .001" if p < 0.001 else "= 1" if p >= 0.9995 else f"= {p:.3f}".replace("0.", ".")
+    return "< .001" if p < 0.001 else "1" if p >= 0.9995 else f"{p:.3f}".removeprefix("0")
 
 
 def seconds_text(seconds: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from persllm.steps.compare import lower_is_better
 from persllm.store import read_json
 
 Row = dict[str, Any]
+
+VERBS = ("run", "submit", "retry", "compare", "report")
+"""Verbs that take a study's overrides, so that a recorded command tells how to make the study again."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,12 @@ class Study:
     @property
     def command(self) -> str | None:
         """The command that makes this study, from what the compare step's run.json recorded."""
-        said = self.receipts[self.compare].run.get("command") or []
-        overrides = [word for word in said[1:] if "=" in word and not word.startswith("-")]
-        return f"persllm run {shlex.join(overrides)}".rstrip() if said and "/" not in said[0] else None
+        verb, *words = self.receipts[self.compare].run.get("command") or [""]
+        overrides = [word for word in words if "=" in word and not word.startswith("-")]
+        return f"persllm run {shlex.join(overrides)}".rstrip() if verb in VERBS else None
 
 
-def _numbers(path: Path) -> list[Row]:
+def _table(path: Path) -> list[Row]:
     texts = ("arm", "metric", "baseline")
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -191,11 +195,11 @@ def load(ctx: Context) -> Study:
     compared = ctx.inputs["compare"]
     config = (read_json(compared.parent / "config.json") or {})["config"]
     cells, alpha = config["cells"], 1 - float(config["compare"]["confidence"])
-    table, missing = _numbers(compared / "table.csv"), read_json(compared / "missing.json") or {}
+    table, missing = _table(compared / "table.csv"), read_json(compared / "missing.json") or {}
     first = {cell["arm"]: cell for cell in reversed(cells)}
     names = list(dict.fromkeys(cell["arm"] for cell in cells))
     contrasts = [
-        Contrast(**row | {"n_items": int(row["n_items"])}, alpha=alpha) for row in _numbers(compared / "contrasts.csv")
+        Contrast(**{**row, "n_items": int(row["n_items"])}, alpha=alpha) for row in _table(compared / "contrasts.csv")
     ]
     study = Study(
         name=config["study"],
@@ -221,13 +225,17 @@ def load(ctx: Context) -> Study:
     return study
 
 
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _add_cell(study: Study, cell: Row, inputs: dict[str, Path]) -> None:
     """Add a cell's items, scores and replies under its own arm, persona and seed."""
     arm, seed, persona = cell["arm"], cell["seed"], cell["persona"]
     for item in read(Item, inputs[cell["evaluate"]] / "items.jsonl"):
         study.items.setdefault((persona, item.id), item)
     for score in read(Score, inputs[cell["evaluate"]] / "scores.jsonl"):
-        study.scores.setdefault((arm, seed, persona, score.item_id), {})[score.metric] = score.value
+        study.scores.setdefault((arm, seed, persona, score.item_id), {})[score.metric] = _finite(score.value)
         study.clusters.add((persona, score.cluster))
     for reply in read(Generation, inputs[cell["generate"]] / "generations.jsonl"):
         study.generations[(arm, seed, persona, reply.item_id)] = reply

@@ -10,11 +10,24 @@ from persllm.steps.compare import lower_is_better
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """How the best tuned arm fares on one metric against the prompted arm that matters most for the verdict."""
+
+    metric: str
+    verdict: str
+    """``tuned wins`` (against every prompted arm), ``prompted wins`` (at least one does) or ``not told apart``."""
+    duel: Contrast
+
+
+@dataclass(frozen=True)
 class Headline:
-    """A lead of one or two sentences, then what is behind it."""
+    """A lead of two sentences or so, one sentence for each kind of verdict, and the outcomes behind them."""
 
     lead: str
     points: list[str]
+    tuned: str | None
+    """The tuned arm with the best primary metric, or None."""
+    outcomes: list[Outcome]
 
 
 def ranked(study: Study, metric: str, tuned: bool | None = None) -> list[str]:
@@ -33,13 +46,8 @@ def _names(names: list[str]) -> str:
 
 
 def _numbers(row: Contrast) -> str:
-    return f"{short(row.difference, True)} {interval(row.low, row.high, True)}, adjusted p {p_text(row.p_adjusted)}"
-
-
-def _undecided(row: Contrast, power: float) -> str:
-    """Say what a contrast without a verdict means: what it saw, and what it could have seen."""
-    text = f"{_numbers(row)}; smallest difference detectable at {power:.0%} power: {short(row.detectable)}"
-    return text + f", {row.n_items} items"
+    size = f"{short(row.difference, True)} {interval(row.low, row.high, True)}"
+    return f"{size}, adjusted p\u00a0{p_text(row.p_adjusted)}"
 
 
 def _duels(study: Study, arm: str, metric: str) -> list[Contrast]:
@@ -58,7 +66,9 @@ def _lead(study: Study) -> str:
         f"On {title(metric)} ({measure}) the best arm is `{everyone[0]}` with {short(row['mean'])} "
         f"{interval(row['low'], row['high'])}"
     )
-    lead += f", ahead of `{everyone[1]}` with {short(study.table[everyone[1], metric]['mean'])}." if everyone[1:] else "."
+    if everyone[1:]:
+        lead += f", ahead of `{everyone[1]}` with {short(study.table[everyone[1], metric]['mean'])}"
+    lead += "."
     tuned = ranked(study, metric, tuned=True)
     if not tuned or not ranked(study, metric, tuned=False):
         return lead + " This study has only one kind of arm, so it cannot tell tuning from prompting."
@@ -80,34 +90,38 @@ def _second(best: str, duels: list[Contrast]) -> str:
     return f"The best tuned arm, `{best}`, does not beat every prompted arm: it {'; it '.join(parts)}."
 
 
-def headline(study: Study) -> Headline:
-    """Return the lead and its points: the primary metric's duels, then every other metric's outcome."""
-    points: list[str] = []
-    power = float(study.settings["power"])
-    tuned = ranked(study, study.primary, tuned=True)
-    for row in _duels(study, tuned[0], study.primary) if tuned else []:
-        text = _undecided(row, power) if row.verdict == "not told apart" else _numbers(row)
-        points.append(f"{title(study.primary)}, `{row.arm}` against `{row.baseline}`: {row.verdict} ({text}).")
-    if not tuned:
-        return Headline(_lead(study), points)
-    wins, losses, open_ = [], [], []
-    for metric in study.metrics:
-        duels = _duels(study, tuned[0], metric) if metric != study.primary else []
-        if not duels:
-            continue
-        worst = [row for row in duels if row.verdict == "worse"]
-        undecided = [row for row in duels if row.verdict == "not told apart"]
-        if worst:
-            losses.append(f"{title(metric)} (`{worst[0].baseline}`: {_numbers(worst[0].flipped())})")
-        elif undecided:
-            open_.append(f"{title(metric)} (against `{undecided[0].baseline}`: {_undecided(undecided[0], power)})")
-        else:
-            wins.append(f"{title(metric)} (closest `{duels[0].baseline}`: {_numbers(duels[0])})")
-    for words, found in (
-        (f"`{tuned[0]}` also beats every prompted arm on", wins),
-        (f"A prompted arm beats `{tuned[0]}` on", losses),
-        (f"`{tuned[0]}` and its strongest prompted rivals cannot be told apart on", open_),
-    ):
+def _outcome(study: Study, arm: str, metric: str) -> Outcome | None:
+    """Return one metric's outcome, or None where no prompted arm shares a scored item."""
+    duels = _duels(study, arm, metric)
+    for verdict, words in (("worse", "prompted wins"), ("not told apart", "not told apart"), ("better", "tuned wins")):
+        found = [row for row in duels if row.verdict == verdict]
         if found:
-            points.append(f"{words} {len(found)} other metric{'s' if len(found) > 1 else ''}: {'; '.join(found)}.")
-    return Headline(_lead(study), points)
+            return Outcome(metric, words, found[0])
+    return None
+
+
+def headline(study: Study) -> Headline:
+    """Return the study's answer: the primary metric's duel in words, then where each side wins."""
+    tuned = next(iter(ranked(study, study.primary, tuned=True)), None)
+    found = [_outcome(study, tuned, metric) for metric in study.metrics] if tuned else []
+    outcomes = [outcome for outcome in found if outcome is not None]
+    power = float(study.settings["power"])
+    points = []
+    for verdict, words in (
+        ("tuned wins", f"`{tuned}` beats every prompted arm on"),
+        ("prompted wins", f"A prompted arm beats `{tuned}` on"),
+        (
+            "not told apart",
+            f"`{tuned}` and a prompted arm cannot be told apart (in brackets, the smallest true difference that this "
+            f"study detects with {power:.0%} power) on",
+        ),
+    ):
+        notes = {
+            o.metric: {"not told apart": short(o.duel.detectable), "prompted wins": f"`{o.duel.baseline}`"}.get(verdict)
+            for o in outcomes
+            if o.verdict == verdict
+        }
+        if notes:
+            names = [f"{title(metric)} ({note})" if note else title(metric) for metric, note in notes.items()]
+            points.append(f"{words} {', '.join(names)}.")
+    return Headline(_lead(study), points, tuned, outcomes)

@@ -52,7 +52,7 @@ def _environment(autoescape: bool) -> Environment:
     )
     environment.filters |= {
         "short": reporting.short,
-        "p_text": reporting.p_text,
+        "p_cell": reporting.p_cell,
         "title_of": reporting.title,
         "direction": reporting.direction,
         "seconds_text": reporting.seconds_text,
@@ -178,7 +178,7 @@ def receipt(step: Receipt) -> Row:
     run = step.run
     git = run.get("git") or {}
     commit = git.get("commit")
-    state = {True: " with uncommitted changes", False: ""}.get(git.get("dirty"), "")
+    state = " with uncommitted changes" if git.get("dirty") else ""
     versions = {name: said for name, said in (run.get("versions") or {}).items() if said}
     facts = {
         "fingerprint": step.fingerprint,

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -25,7 +27,7 @@ PALETTE = ("#0072b2", "#d98c00", "#009e73", "#d55e00", "#c46a9b", "#3fa0dc", "#8
 _INK, _MUTED, _LINE, _PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
 _VARIABLES = {_INK: "currentColor", _MUTED: "var(--muted)", _LINE: "var(--line)", _PAPER: "var(--paper)"}
 
-_STYLE = {
+_STYLE: Any = {
     "svg.hashsalt": "persllm",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -71,20 +73,13 @@ def _svg(figure: Figure, label: str) -> str:
     text = out.getvalue()[out.getvalue().index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r' id="[a-zA-Z0-9]+_[\d.]+"', "", text)
-    text = text.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    text = text.replace(' xmlns="http://www.w3.org/2000/svg"', "").replace(' version="1.1"', "")
-    width = re.search(r'width="([\d.]+)pt"', text)
-    assert width is not None
-    text = re.sub(r'(<svg) width="[\d.]+pt" height="[\d.]+pt"', rf'\1 width="{float(width.group(1)):.0f}"', text, count=1)
-    text = text.replace("<svg", f'<svg role="img" aria-label="{_attribute(label)}"', 1)
+    text = text.replace("xlink:href", "href")
+    size = f'width="{72 * figure.get_figwidth():.0f}" role="img" aria-label="{escape(label)}"'
+    text = re.sub(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', lambda found: f"<svg {found.group(1)} {size}>", text, count=1)
     text = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", "var(--sans)", text)
     for stand_in, name in _VARIABLES.items():
         text = text.replace(stand_in, name)
     return re.sub(r"\n\s*", "\n", text).strip()
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def effect_plot(metric: str, rows: list[Contrast], arms: dict[str, Arm], wide: b
     """
     rows = [row for row in rows if row.difference is not None]
     longest = max((len(row.arm) for row in rows), default=0)
-    place = _Place(860, 34, min(330.0, 7.0 * longest + 24), 170) if wide else _Place(340, 40, 10, 10)
+    place = _Place(1000, 34, min(330.0, 7.0 * longest + 24), 170) if wide else _Place(340, 42, 10, 10)
     height = place.row * len(rows) + 50
     with _axes(place.width, height, (place.left, place.right, 42, 8)) as (figure, axes):
         for y, row in enumerate(rows):
@@ -120,13 +115,13 @@ def effect_plot(metric: str, rows: list[Contrast], arms: dict[str, Arm], wide: b
         axes.axvline(0, color=_MUTED, linewidth=1.2, zorder=1)
         axes.grid(axis="x", color=_LINE, linewidth=0.8, zorder=0)
         axes.set_axisbelow(True)
-        axes.set_ylim(len(rows) - 0.5, -0.5 if wide else -0.7)
+        axes.set_ylim(len(rows) - 0.5, -0.5 if wide else -0.75)
         axes.margins(x=0.06)
         axes.set_yticks([])
         axes.xaxis.set_major_locator(MaxNLocator(7 if wide else 4))
         arrow = "← lower is better" if lower_is_better(metric) else "higher is better →"
         name = f"difference from baseline, {unit(metric)}" if unit(metric) else "difference from baseline"
-        axes.set_xlabel(f"{name}   {arrow}", fontsize=11 if wide else 10)
+        axes.set_xlabel(f"{name} · {arrow}", fontsize=11 if wide else 10)
         told = "; ".join(f"{row.arm} {short(row.difference, True)}, {row.verdict}" for row in rows)
         return _svg(figure, f"{title(metric)}, difference from baseline ({direction(metric)}): {told}")
 
@@ -139,8 +134,8 @@ def _label(axes: Axes, row: Contrast, y: int, wide: bool) -> None:
         axes.text(-0.02, y, row.arm, ha="right", va="center", fontsize=12, transform=across)
         axes.text(1.02, y, numbers, ha="left", va="center", fontsize=11, color=_MUTED, transform=across)
     else:
-        axes.text(0, y - 0.3, row.arm, ha="left", va="center", fontsize=10, transform=across)
-        axes.text(1, y - 0.3, numbers, ha="right", va="center", fontsize=9, color=_MUTED, transform=across)
+        axes.text(0, y - 0.35, row.arm, ha="left", va="center", fontsize=10, transform=across)
+        axes.text(1, y - 0.35, numbers, ha="right", va="center", fontsize=9, color=_MUTED, transform=across)
 
 
 def _series(rows: list[dict[str, object]], key: str) -> tuple[list[float], list[float]]:
@@ -154,7 +149,7 @@ def loss_plot(curves: list[Curve], place: int) -> str:
     tone = colour(place)
     with _axes(340, 210, (44, 10, 40, 10)) as (figure, axes):
         for curve in curves:
-            axes.plot(*_series(curve.rows, "loss"), color=tone, linewidth=1.2, alpha=0.6)
+            axes.plot(*_series(curve.rows, "loss"), color=tone, linewidth=1.6, alpha=0.85)
             axes.plot(*_series(curve.rows, "val_loss"), "o--", color=_INK, linewidth=1.2, markersize=4.5)
         axes.grid(axis="y", color=_LINE, linewidth=0.8)
         axes.set_axisbelow(True)

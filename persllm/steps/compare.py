@@ -40,7 +40,7 @@ CONTRASTS = ("arm", "baseline", "metric", "difference", "low", "high", "p", "p_a
 Key = tuple[str, str]
 """Persona and item id: ids are unique within a persona only."""
 Series = dict[Key, dict[int, float]]
-"""One arm's values of one metric: item, then seed; NaN where missing."""
+"""One arm's values of one metric: item, then seed; NaN where missing (null, or no finite number)."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -84,7 +84,7 @@ def load_scores(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> Scores:
             by_seed = by_metric.setdefault(score.metric, {}).setdefault(key, {})
             if seed in by_seed:
                 raise UserError(f"{path}: item {score.item_id!r} has {score.metric!r} twice; expected one line each")
-            value = math.nan if score.value is None else float(score.value)
+            value = math.nan if score.value is None or not math.isfinite(score.value) else float(score.value)
             by_seed[seed] = value
             scores.clusters[key] = f"{cell['persona']}/{score.cluster}"
             if math.isnan(value):
@@ -178,7 +178,7 @@ def _total(values: list[float | None]) -> float | None:
 def arm_costs(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> dict[str, float]:
     """Return what one arm cost: training per persona and seed, and per reply; NaN where a step did not record it.
 
-    A prompted arm trains for 0 seconds. ``peak_memory_mb`` is the peak over its train and generate steps, in 10^6 bytes.
+    A prompted arm trains for 0 seconds. ``peak_memory_mb`` is over its train and generate steps, in 10^6 bytes.
     """
     runs = {name: read_json(folder.parent / "run.json") or {} for name, folder in inputs.items()}
     replies: list[Generation] = []
@@ -189,13 +189,13 @@ def arm_costs(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> dict[str,
         return _mean([_total([(runs[i].get("cost") or {}).get(key) for i in cell["train"]]) for cell in cells])
 
     used = sorted({name for cell in cells for name in (cell["generate"], *cell["train"])})
-    peaks = [runs[name].get("peak_memory_bytes") for name in used]
+    peaks = [float(runs[name].get("peak_memory_bytes") or math.nan) for name in used]
     return {
         "train_seconds": training("train_seconds"),
         "train_tokens": training("train_tokens"),
         "prompt_tokens": _mean([reply.prompt_tokens for reply in replies]),
         "seconds_per_reply": _mean([reply.seconds for reply in replies]),
-        "peak_memory_mb": math.nan if None in peaks else max(peaks) / 1e6,
+        "peak_memory_mb": float(np.max(peaks)) / 1e6,
     }
 
 
@@ -238,8 +238,8 @@ def compute(
     for metric in metrics:
         rows = []
         for arm, other in contrast_pairs(cells):
-            sides = (scores.series.get(name, {}).get(metric, {}) for name in (arm, other))
-            row = contrast_row(*sides, scores.clusters, settings)
+            left, right = (scores.series.get(name, {}).get(metric, {}) for name in (arm, other))
+            row = contrast_row(left, right, scores.clusters, settings)
             rows.append({"arm": arm, "baseline": other, "metric": metric, **row})
         for row, adjusted in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
             row["p_adjusted"] = float(adjusted)
@@ -254,6 +254,12 @@ def run(ctx: Context) -> None:
     settings = Settings(chosen["confidence"], chosen["power"], resampler)
     cells = ctx.config["cells"]
     scores = load_scores(cells, ctx.inputs)
+    found = scores.metrics(ctx.config["primary"])
+    if ctx.config["primary"] not in found:
+        raise UserError(
+            f"study.primary={ctx.config['primary']}: no evaluate step scored this metric; "
+            f"choose one of {', '.join(found) or 'the metrics that evaluate.metrics makes'}"
+        )
     costs = {arm: arm_costs([c for c in cells if c["arm"] == arm], ctx.inputs) for arm in scores.series}
     table, contrasts = compute(cells, scores, costs, ctx.config["primary"], settings)
     for name, columns, rows in (("table", TABLE, table), ("contrasts", CONTRASTS, contrasts)):
