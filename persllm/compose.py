@@ -72,6 +72,9 @@ def parse(overrides: list[str]) -> Request:
     for text in overrides:
         override = _parse_one(text)
         key = override.key_or_group
+        # The last word on a key counts, as in Hydra, also where an earlier one swept it.
+        for kind in (request.groups, request.values, request.axes):
+            kind.pop(key, None)
         if override.is_sweep_override():
             request.axes[key] = list(override.sweep_iterator())
         elif key in GROUPS:

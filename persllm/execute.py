@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -108,7 +109,10 @@ class Context:
             raise Interrupted
 
 
+@functools.cache
 def _git() -> dict[str, Any]:
+    """Return the commit and whether the tree differed from it, as they were when this process first asked."""
+
     def ask(*args: str) -> str | None:
         try:
             root = Path(__file__).parent

@@ -27,8 +27,9 @@ METRICS = ("gold_log_likelihood", "who_accuracy", "false_premise_acceptance", "b
 class Fake:
     """A step whose artifact is a digest of its meaning and its inputs' artifacts.
 
-    FAKE_LOG=FILE appends a line per execution; FAKE_FAIL=TEXT raises where the id contains the text (FAKE_ERROR names
-    the exception); FAKE_SLEEP=SECONDS works that long, minding stops; FAKE_KILL=TEXT kills the process halfway through.
+    FAKE_LOG=FILE appends a line per execution; FAKE_FAIL=TEXT raises where the id contains the text;
+    FAKE_SLEEP=SECONDS works that long, minding stops (FAKE_DEAF: not minding them);
+    FAKE_KILL=TEXT kills the process halfway through; FAKE_KILL_AT=FILE where the store would write that file.
     """
 
     def __init__(self, name):
@@ -40,11 +41,11 @@ class Fake:
             with Path(env["FAKE_LOG"]).open("a") as file:
                 file.write(f"{ctx.id} {os.getpid()}\n")
         if env.get("FAKE_FAIL", "no step") in ctx.id:
-            error = {"MemoryError": MemoryError, "OSError": OSError}.get(env.get("FAKE_ERROR", ""), RuntimeError)
-            raise error(28, "No space left on device") if error is OSError else error("made to fail")
+            raise RuntimeError("made to fail")
         until = time.time() + float(env.get("FAKE_SLEEP", 0))
         while time.time() < until:
-            ctx.check_stop()
+            if "FAKE_DEAF" not in env:
+                ctx.check_stop()
             time.sleep(0.01)
         digest = hashlib.sha256(canonical(ctx.config))
         for _, folder in sorted(ctx.inputs.items()):

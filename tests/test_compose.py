@@ -13,9 +13,11 @@ PROMPTED = ["method=prompt_name"]
 
 
 def refused(capsys, tmp_path, words, verb="run"):
-    """Run a verb that must refuse; return its one sentence."""
+    """Run a verb that must refuse a study of one cell; return its one sentence."""
     outputs = tmp_path / "out"
-    code = cli.main([verb, *words, *([] if any(w.startswith("outputs=") for w in words) else [f"outputs={outputs}"])])
+    default = {"method": "persllm", "persona": "scrooge", "outputs": str(outputs)}
+    given = {word.split("=")[0] for word in words}
+    code = cli.main([verb, *words, *(f"{key}={value}" for key, value in default.items() if key not in given)])
     told = capsys.readouterr()
     assert code == 2
     assert not outputs.exists()
@@ -26,7 +28,11 @@ def refused(capsys, tmp_path, words, verb="run"):
     return told.err
 
 
-@pytest.mark.parametrize("verb", ["plan", "run", "status"])
+@pytest.mark.parametrize("verb", ["plan", "status", "retry", "compare", "report", "doctor"])
+def test_every_verb_refuses(capsys, tmp_path, verb):
+    assert "pairs.rank is 0; expected more than 0" in refused(capsys, tmp_path, ["pairs.rank=0"], verb)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -55,21 +61,21 @@ def refused(capsys, tmp_path, words, verb="run"):
         (["split.embedder=package:no_such_embedder"], ["split.embedder", "pip install"]),
         (["study=nope"], ["study=nope", "conf/study/"]),
         (["study=quickstart,quickstart"], ["study cannot be swept"]),
-        (["study.baseline=sfd"], ["study.baseline=sfd", "did you mean 'sft'"]),
+        (["study.baseline=perslm"], ["study.baseline=perslm", "did you mean 'persllm'"]),
         (["study.primary=likelihod"], ["study.primary is 'likelihod'", "evaluate.metrics"]),
         (["evaluate.metrics=[overlp]"], ["evaluate.metrics", "did you mean 'overlap'"]),
         (["split.test=0.6", "split.dev=0.4"], ["split.test + split.dev is 1", "nothing is left"]),
         (["--jsno"], ["--jsno", "--help"]),
     ],
 )
-def test_refuses(capsys, tmp_path, words, expected, verb):
-    told = refused(capsys, tmp_path, words, verb)
+def test_refuses(capsys, tmp_path, words, expected):
+    told = refused(capsys, tmp_path, words)
     for text in expected:
         assert text in told
 
 
 def test_lists_every_problem_at_once(capsys, tmp_path):
-    assert cli.main(["run", "pairs.rank=0", "generate.temperature=-1", f"outputs={tmp_path}/out"]) == 2
+    assert cli.main(["run", "method=sft", "pairs.rank=0", "generate.temperature=-1", f"outputs={tmp_path}/out"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: pairs.rank is 0; expected more than 0",
         "error: generate.temperature is -1.0; expected 0 or more",
@@ -99,7 +105,7 @@ def conf(tmp_path, monkeypatch):
     [
         ("pairs/automatic.yaml", "rnk: 3\n", ["conf/pairs/automatic.yaml", "rnk", "did you mean 'rank'"]),
         ("pairs/automatic.yaml", "rank: many\n", ["conf/pairs/automatic.yaml", "rank", "Integer"]),
-        ("method/sft.yaml", "name: sft\ntune: {lora: {rnk: 3}}\n", ["conf/method/sft.yaml", "rnk", "'rank'"]),
+        ("method/persllm.yaml", "name: x\ntune: {lora: {rnk: 3}}\n", ["conf/method/persllm.yaml", "rnk", "'rank'"]),
         ("study/quickstart.yaml", "name: q\narm: [sft]\n", ["conf/study/quickstart.yaml", "did you mean 'arms'"]),
         ("pairs/automatic.yaml", "rank: [1\n", ["not valid YAML", "automatic.yaml"]),
     ],
@@ -159,6 +165,14 @@ def test_sweeps_expand():
     cells = [(cell.arm, cell.seed) for cell in resolved.cells]
     arms = [f"{method}[pairs.rank={rank}]" for method in ("prompt_rag", "persllm") for rank in (4, 6)]
     assert cells == [(arm, seed) for arm in arms for seed in (0, 1, 2)]
+
+
+def test_the_last_word_on_a_key_counts():
+    words = ["method=prompt_name,sft", "method=sft", "persona=ottoline", "persona=scrooge", "seed=3", "seed=0,1"]
+    assert [(c.arm, c.persona, c.seed) for c in compose.resolve(words).cells] == [
+        ("sft", "scrooge", 0),
+        ("sft", "scrooge", 1),
+    ]
 
 
 def test_an_axis_applies_to_the_arms_that_have_it():
