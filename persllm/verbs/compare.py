@@ -22,12 +22,13 @@ EXAMPLES = """  persllm compare
   persllm compare --json
   column -s, -t outputs/studies/quickstart-*/contrasts.csv"""
 
-_PER_BLOCK = 3
+_ARM = 16
+"""An arm's name up to this long leaves room for three metrics beside it on 80 columns, else for two."""
 _LOWER = ("_rate", "_acceptance", "_denial", "_loss")
 _COSTS = {
     "train_seconds": "train s",
-    "train_tokens": "train tokens",
-    "prompt_tokens": "prompt tokens",
+    "train_tokens": "train tok",
+    "prompt_tokens": "prompt tok",
     "seconds_per_reply": "s a reply",
     "peak_memory_mb": "peak MB",
 }
@@ -135,9 +136,10 @@ def show(console: Console, folder: Path, primary: str) -> None:
         console.print(f"\ndifferences in {primary}", style="bold")
         console.print(_contrasts(told))
     others = [metric for metric in metrics if metric != primary]
-    for start in range(0, len(others), _PER_BLOCK):
+    beside = 3 if max(len(row["arm"]) for row in table) <= _ARM else 2
+    for start in range(0, len(others), beside):
         console.print()
-        console.print(_block(table, others[start : start + _PER_BLOCK]))
+        console.print(_block(table, others[start : start + beside]))
     console.print("\ncost", style="bold")
     console.print(_costs(table))
 
