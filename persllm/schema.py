@@ -16,6 +16,7 @@ class Recipe(StrEnum):
     """How the prompt speaks of the persona."""
 
     none = "none"
+    brief = "brief"
     name = "name"
     profile = "profile"
     few_shot = "few_shot"

@@ -94,10 +94,10 @@ def problems(config: Config) -> Iterator[str]:
     if strategy.kind is StrategyKind.single and strategy.devices * strategy.nodes != 1:
         yield f"strategy.kind is single but devices x nodes is {strategy.devices * strategy.nodes}; expected 1 x 1"
     if method.tune is not None:
-        if method.prompt.recipe not in (Recipe.name, Recipe.profile):
+        if method.prompt.recipe not in (Recipe.brief, Recipe.name, Recipe.profile):
             yield (
                 f"method.prompt.recipe is {method.prompt.recipe.value} for tuned method {method.name!r}; "
-                "expected name or profile"
+                "expected brief, name or profile"
             )
         for name, optim in (("sft", method.tune.sft), ("dpo", method.tune.dpo)):
             if (

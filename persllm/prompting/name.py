@@ -1,4 +1,4 @@
-"""Recipe name: who, one line of identity, and when. Tuned arms use it too."""
+"""Recipe name: who, one line of identity, when, and what is asked."""
 
 from persllm.packs import Card
 from persllm.prompting import Message, Source, stage_line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
 from persllm import records
 from persllm.execute import Context
@@ -166,7 +168,8 @@ def _fit(ctx: Context, module: Personifier, loader: Loader, dev: list[Batch], ke
         val_check_interval=val_every,
         num_sanity_val_steps=0,
         logger=logger,
-        callbacks=[keeper, Bar(leave=False)],
+        callbacks=[keeper, Bar(leave=False)] if sys.stderr.isatty() else [keeper],
+        enable_progress_bar=sys.stderr.isatty(),
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -178,7 +181,7 @@ def _fit(ctx: Context, module: Personifier, loader: Loader, dev: list[Batch], ke
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module.train()
-            trainer.fit(module, loader, dev, ckpt_path=resume, weights_only=True)
+            trainer.fit(module, loader, DataLoader(dev, batch_size=None), ckpt_path=resume, weights_only=True)  # type: ignore[arg-type]
     finally:
         if logger is not None:
             import wandb
