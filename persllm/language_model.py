@@ -21,6 +21,8 @@ from persllm.prompting import Message
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
+# PEFT still asks transformers by the old name; nothing that a user could mend.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 with contextlib.suppress(ImportError):
     from transformers.utils import logging as _transformers_logging
 

@@ -1,5 +1,6 @@
-"""What several engine tests share: a small study on made-up packs with made-up steps."""
+"""What several tests share: a small study on made-up packs with made-up steps, and the tiny model."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -9,9 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+# No test may reach for the network, nor a subprocess of one.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 import fakes
 
-from persllm import cli
+from persllm import cli, compose
 
 MODEL = ["model=hf", "model.path=none/tiny"]
 """A hub id that is never loaded: its identity needs no file and no package."""
@@ -52,6 +58,40 @@ class Small:
         """Return every artifact's bytes by path."""
         files = sorted(p for p in self.outputs.glob("*/*/artifacts/**/*") if p.is_file())
         return {p.relative_to(self.outputs).as_posix(): p.read_bytes() for p in files}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once():
+    """Remember what Hydra makes of the project's own conf/: a tenth of a second each, hundreds of times."""
+    real, own, made = compose.compose, compose.CONF, {}
+
+    def remembering(name, overrides):
+        if own != compose.CONF:
+            return real(name, overrides)
+        key = (name, *overrides)
+        if key not in made:
+            made[key] = real(name, overrides)
+        return copy.deepcopy(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "compose", remembering)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The tiny model's folder."""
+    import tiny
+
+    return tiny.make_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def lab(tiny, tmp_path_factory):
+    """A study on the tiny model; its steps are shared by all tests of the session."""
+    from tiny import Lab
+
+    return Lab(tmp_path_factory.mktemp("lab"), tiny)
 
 
 @pytest.fixture

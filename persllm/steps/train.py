@@ -167,7 +167,7 @@ def _fit(ctx: Context, module: Personifier, loader: Loader, dev: list[Batch], ke
         precision="bf16-mixed" if bf16 else "32-true",
         val_check_interval=val_every,
         num_sanity_val_steps=0,
-        logger=logger,
+        logger=logger or False,
         callbacks=[keeper, Bar(leave=False)] if sys.stderr.isatty() else [keeper],
         enable_progress_bar=sys.stderr.isatty(),
         plugins=[AtomicCheckpointIO()],

@@ -45,7 +45,6 @@ def attach(model: PreTrainedModel, tune: dict[str, Any], base_name: str, trained
         target_modules="all-linear",
         task_type="CAUSAL_LM",
         trainable_token_indices=trained_rows or None,
-        base_model_name_or_path=base_name,
     )
     tuned = get_peft_model(model, config)
     tuned.peft_config["default"].base_model_name_or_path = base_name

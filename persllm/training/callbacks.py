@@ -58,6 +58,8 @@ class Keeper(Callback):
         self.waited = 0
         self.tokens = 0
         self.seconds = 0.0
+        self._rate = 0.0
+        self._random: list[torch.Tensor] | None = None
         self._resumed_at = self._saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Keeper(Callback):
             "waited": self.waited,
             "tokens": self.tokens,
             "seconds": self.seconds + time.perf_counter() - self._resumed_at,
+            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -75,6 +78,20 @@ class Keeper(Callback):
         self.curves = state_dict["curves"]
         self.best, self.waited = state_dict["best"], state_dict["waited"]
         self.tokens, self.seconds = state_dict["tokens"], state_dict["seconds"]
+        self._random = state_dict["random"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Continue the random numbers (dropout draws them) where the saved run stood."""
+        if self._random is not None:
+            cpu, *cuda = self._random
+            torch.set_rng_state(cpu)
+            torch.cuda.set_rng_state_all(cuda)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Note the learning rate that this step is made with: after it the scheduler has moved on."""
+        self._rate = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
@@ -83,16 +100,17 @@ class Keeper(Callback):
         self.tokens += int(batch.attention_mask.sum())
         if (batch_idx + 1) % pl_module.accumulation:
             return
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"step": trainer.global_step, "tokens": self.tokens, "loss": round(pl_module.step_loss, 6)}
         pl_module.step_loss = 0.0
-        self.curves.append(row | {"val_loss": None, "learning_rate": float(f"{rate:.6g}")})
+        self.curves.append(row | {"val_loss": None, "learning_rate": float(f"{self._rate:.6g}")})
         self.ctx.log(**self.curves[-1])
         for logger in trainer.loggers:
-            logger.log_metrics({"train/loss": row["loss"], "train/learning_rate": rate}, step=row["step"])
-        if (batch_idx + 1) % self.val_every == 0:
-            # Lightning would take a state saved here for one after validation, and never validate.
-            return
+            logger.log_metrics({"train/loss": row["loss"], "train/learning_rate": self._rate}, step=row["step"])
+        if (batch_idx + 1) % self.val_every:
+            self._save_if_due(trainer)
+        # Else after validation: Lightning would take a state saved here for a later one, and never validate.
+
+    def _save_if_due(self, trainer: pl.Trainer) -> None:
         if stop_asked() or time.perf_counter() - self._saved_at > self.every_seconds:
             trainer.save_checkpoint(str(self.checkpoint))
             self._saved_at = time.perf_counter()
@@ -104,6 +122,8 @@ class Keeper(Callback):
         if trainer.sanity_checking:
             return
         loss = float(trainer.callback_metrics["val_loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the held-out loss is {loss} after step {trainer.global_step}")
         self.curves[-1]["val_loss"] = round(loss, 6)
         self.ctx.log(step=trainer.global_step, val_loss=loss)
         for logger in trainer.loggers:
@@ -116,6 +136,8 @@ class Keeper(Callback):
         else:
             self.waited += 1
             trainer.should_stop = self.waited >= self.patience
+        if not trainer.should_stop:
+            self._save_if_due(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the best weights back."""
