@@ -1,0 +1,160 @@
+"""Killed anywhere and run again, a train step ends with the bytes of an undisturbed run.
+
+Children are forked from a server that has imported the step, so that a process costs no import of torch.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+
+import pytest
+import tiny as tiny_module
+
+from persllm import execute
+from persllm.steps import train
+from persllm.training.callbacks import AtomicCheckpointIO, Keeper
+
+pytestmark = pytest.mark.pipeline
+
+QUICK = ["method.tune.repeat=1", "method.tune.general=false", "strategy.micro_batch=2", "pairs.limit=12"]
+SFT = [*QUICK, "method.tune.sft.batch_size=8", "method.tune.sft.validations=4", "method.tune.lora.dropout=0.1"]
+# Validated at every step: the held-out loss soon rises, and early stopping waits across the kills.
+STOPPING = [*SFT, "method.tune.sft.validations=12", "method.tune.sft.learning_rate=0.05", "method.tune.sft.patience=2"]
+DPO = [*QUICK, "method.tune.dpo.batch_size=4", "method.tune.dpo.validations=2", "method.tune.lora.dropout=0.1"]
+CASES = pytest.mark.parametrize(
+    ("objective", "words"), [(0, SFT), (0, STOPPING), (1, DPO)], ids=["sft", "sft-stopping", "dpo"]
+)
+OFTEN, SELDOM = 1e-6, 1e6
+
+
+def _train(ctx, kill_at, every, place):
+    """Run a train step in a child; SIGKILL it at its ``kill_at``-th micro-batch (None: let it finish)."""
+    ctx.local["strategy"]["checkpoint_seconds"] = every
+    seen = 0
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ends, saves = Keeper.on_train_batch_end, AtomicCheckpointIO.save_checkpoint
+
+    def counting(self, *args):
+        nonlocal seen
+        seen += 1
+        if seen == kill_at and place == "before":
+            die()
+        ends(self, *args)
+        if seen == kill_at and place == "after":
+            die()
+
+    def torn(self, checkpoint, path, storage_options=None):
+        if place == "saving" and kill_at is not None and seen >= kill_at:
+            path_aside = f"{path}.aside"
+            with open(path_aside, "wb") as file:  # noqa: PTH123
+                file.write(b"half a checkpoint")
+            die()
+        saves(self, checkpoint, path, storage_options)
+
+    Keeper.on_train_batch_end, AtomicCheckpointIO.save_checkpoint = counting, torn
+    shutil.rmtree(ctx.out)
+    ctx.out.mkdir()
+    train.run(ctx)
+    if place == "after all":
+        die()
+
+
+@pytest.fixture(scope="module")
+def children():
+    """Return a function that runs ``_train`` in a process of its own and returns its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_resume"])
+
+    def run(*args):
+        child = context.Process(target=_train, args=args)
+        child.start()
+        child.join(120)
+        return child.exitcode
+
+    return run
+
+
+@pytest.fixture
+def undisturbed(lab, tmp_path, objective, words):
+    return lab.train(tmp_path / "undisturbed", "persllm", *words, objective=objective)
+
+
+def micro_batches(ctx):
+    return len(tiny_module.curves(ctx)) * ctx.config["optim"]["batch_size"] // ctx.local["strategy"]["micro_batch"]
+
+
+@CASES
+def test_killed_again_and_again_it_ends_the_same(lab, tmp_path, children, undisturbed, objective, words):
+    """Five kills of one run at random micro-batches, in places where the state on disk differs most."""
+    rng = random.Random(objective + len(words))
+    total = micro_batches(undisturbed)
+    ctx = lab.context(lab.cell("persllm", *words).train[objective], tmp_path / "killed")
+    for place, every in (("before", OFTEN), ("after", 0.05), ("saving", OFTEN), ("after", SELDOM)):
+        assert children(ctx, rng.randint(2, total // 3), every, place) == -signal.SIGKILL
+    # Trained, exported, and killed before it could be published.
+    assert children(ctx, None, OFTEN, "after all") == -signal.SIGKILL
+    assert children(ctx, None, OFTEN, "") == 0
+    assert tiny_module.curves(ctx) == tiny_module.curves(undisturbed)
+    assert tiny_module.weights(ctx) == tiny_module.weights(undisturbed)
+    assert "resume from last.ckpt" in (ctx.directory / "log.txt").read_text()
+
+
+@CASES
+def test_resumed_from_a_saved_state_it_ends_the_same(lab, tmp_path, undisturbed, objective, words, monkeypatch):
+    """At optimizer steps, before and after validations, and at the very end."""
+    real, saved = AtomicCheckpointIO.save_checkpoint, []
+
+    def keeping(self, checkpoint, path, storage_options=None):
+        real(self, checkpoint, path)
+        folder = tmp_path / f"state{len(saved)}"
+        shutil.copytree(ctx.work, folder, ignore=lambda *_: ["artifacts"])
+        saved.append((checkpoint["global_step"], folder))
+
+    step = lab.cell("persllm", *words).train[objective]
+    ctx = lab.context(step, tmp_path / "saving")
+    ctx.local["strategy"] = ctx.local["strategy"] | {"checkpoint_seconds": OFTEN}
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicCheckpointIO, "save_checkpoint", keeping)
+        train.run(ctx)
+    steps = [row["step"] for row in tiny_module.curves(undisturbed)]
+    stopped = len(steps) < 12 and words is STOPPING
+    assert [at for at, _ in saved] == (steps[:-1] if stopped else steps)
+    for at, folder in [*saved[:-1:2], saved[-1]]:
+        ctx = lab.context(step, tmp_path / f"resumed{at}")
+        for file in folder.iterdir():
+            shutil.copy(file, ctx.work)
+        train.run(ctx)
+        assert tiny_module.curves(ctx) == tiny_module.curves(undisturbed), at
+        assert tiny_module.weights(ctx) == tiny_module.weights(undisturbed), at
+        assert ctx.cost["train_tokens"] == undisturbed.cost["train_tokens"]
+
+
+@pytest.mark.parametrize("validations", [1, 12])
+def test_a_stop_saves_the_state_and_is_heard_at_the_next_step(lab, tmp_path, monkeypatch, validations):
+    """Also where every step is validated."""
+    words = [*SFT, f"method.tune.sft.validations={validations}"]
+    ctx = lab.context(lab.cell("persllm", *words).train[0], tmp_path / "stopped")
+    real = Keeper.on_train_batch_end
+
+    def asking(self, trainer, *args):
+        if trainer.global_step == 3:
+            monkeypatch.setattr(execute, "_stop_asked", True)
+        real(self, trainer, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_end", asking)
+        with pytest.raises(execute.Interrupted):
+            train.run(ctx)
+    monkeypatch.setattr(execute, "_stop_asked", False)
+    logged = (ctx.directory / "metrics.jsonl").read_text()
+    assert '"step": 3' in logged
+    assert '"step": 4' not in logged
+    train.run(ctx)
+    whole = lab.train(tmp_path / "whole", "persllm", *words)
+    assert tiny_module.weights(ctx) == tiny_module.weights(whole)
+    assert tiny_module.curves(ctx) == tiny_module.curves(whole)
