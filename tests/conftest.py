@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fakes
+
+from persllm import cli, compose
 
 # No test may reach for the network, nor a subprocess of one.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The server that tests fork children from reads this, not sys.path.
+HERE = Path(__file__).parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-
-import fakes
-
-from persllm import cli, compose
 
 MODEL = ["model=hf", "model.path=none/tiny"]
 """A hub id that is never loaded: its identity needs no file and no package."""

