@@ -40,9 +40,9 @@ def train_logger(ctx: Context) -> Any:
         return None
     from pytorch_lightning.loggers import WandbLogger
 
-    offline = settings.pop("mode") == "offline"
+    # Not by WandbLogger's `offline`: it sets an environment variable, which W&B reads once a process only.
     settings["save_dir"] = settings.pop("dir")
-    logger = WandbLogger(offline=offline, **settings)
+    logger = WandbLogger(**settings)
     logger.experiment.config.update(ctx.config, allow_val_change=True)
     return logger
 

@@ -184,6 +184,5 @@ def _fit(ctx: Context, module: Personifier, loader: Loader, dev: list[Batch], ke
             trainer.fit(module, loader, DataLoader(dev, batch_size=None), ckpt_path=resume, weights_only=True)  # type: ignore[arg-type]
     finally:
         if logger is not None:
-            import wandb
-
-            wandb.finish(quiet=True)
+            # One W&B run at a time in a process, finished before the next begins.
+            logger.experiment.finish()
