@@ -57,7 +57,7 @@ def generate_batch(
     torch.manual_seed(seed)
     began = time.perf_counter()
     with torch.inference_mode():
-        out = model.generate(
+        out = model.generate(  # type: ignore[operator]
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             max_new_tokens=config["max_new_tokens"],

@@ -41,11 +41,11 @@ def _convert(gguf: Path, target: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = loaded.config
     if hasattr(config, "quantization_config"):
-        del config.quantization_config
+        del config.quantization_config  # type: ignore[attr-defined]
     config.dtype = torch.bfloat16
     model = type(loaded)(config)
     model.load_state_dict(loaded.state_dict())
-    model.to(torch.bfloat16).save_pretrained(target)
+    model.to(torch.bfloat16).save_pretrained(target)  # type: ignore[arg-type]
     tokenizer.save_pretrained(target)
     for file in target.iterdir():
         file.chmod(0o644)
@@ -100,7 +100,7 @@ def load_base(source: str, dtype: str, revision: str | None = None) -> PreTraine
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model.path={source}: cannot load its weights ({str(error).splitlines()[0]})") from error
-    return model.to(device()).eval()
+    return model.to(device()).eval()  # type: ignore[arg-type]
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
@@ -146,14 +146,14 @@ def load_tuned(
 
 def resize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Grow the embedding to the tokenizer's added tokens; the new rows start as the mean of all rows."""
-    rows = model.get_input_embeddings().weight
+    rows: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
     if len(tokenizer) > rows.shape[0]:
         mean = rows.detach().float().mean(0)
         old = rows.shape[0]
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         with torch.no_grad():
             for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
-                embedding.weight[old:] = mean.to(embedding.weight.dtype)
+                embedding.weight[old:] = mean.to(embedding.weight.dtype)  # type: ignore[union-attr]
 
 
 def chat_template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -17,7 +17,7 @@ class Recipe(StrEnum):
 
     none = "none"
     brief = "brief"
-    name = "name"
+    name = "name"  # type: ignore[assignment]
     profile = "profile"
     few_shot = "few_shot"
     retrieval = "retrieval"
@@ -141,7 +141,7 @@ class Model:
 class Prompt:
     """The prompt recipe of a method."""
 
-    recipe: Recipe = Recipe.name
+    recipe: Recipe = field(default=Recipe("name"))
     shots: int = 4
     """few_shot: how many of the stage's training items are shown."""
     knowledge_words: int = 150

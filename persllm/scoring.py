@@ -34,6 +34,6 @@ def log_likelihoods(model: Any, prefix: list[int], options: list[list[int]]) -> 
         last = start.last_hidden_state[:, -1:].expand(len(options), -1, -1)
         hidden = torch.cat([last, rest.last_hidden_state[:, :-1]], 1)
         rows, columns = real.nonzero(as_tuple=True)
-        logits = net.get_output_embeddings()(hidden[rows, columns]).float()
+        logits = net.get_output_embeddings()(hidden[rows, columns]).float()  # type: ignore[misc]
         values = -torch.nn.functional.cross_entropy(logits, ids[rows, columns], reduction="none")
         return torch.zeros(len(options), device=net.device).index_add(0, rows, values).tolist()

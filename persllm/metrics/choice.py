@@ -5,8 +5,8 @@
 - when_accuracy: gold against the same persona's answer to the SAME question at another stage. Shows stage, and only
   stage; where both stages would say much the same, the truth itself is near chance.
 - character_accuracy: gold against the base model's answer without any persona. Shows whether the character is preferred
-  to the assistant. A prompted arm is asked to prefer a text over one that its own weights wrote, which is hard for it by
-  construction: read it as a measure of what must be overcome, not of skill.
+  to the assistant. A prompted arm is asked to prefer a text over one that its own weights wrote, which is hard for it
+  by construction: read it as a measure of what must be overcome, not of skill.
 """
 
 from persllm.metrics import Values, View, prefers_gold

@@ -67,7 +67,7 @@ def answer_options(
 
 
 def own_analysis(generation: Generation, analyses: bool) -> str | None:
-    """Return the arm's own analysis, or None for an arm that has none; a reply that broke the format gives all it said."""
+    """Return the arm's own analysis, or None for an arm that has none; a reply without the format gives all it said."""
     if not analyses:
         return None
     return generation.analysis or ""

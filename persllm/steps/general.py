@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def turn(row: dict[str, Any]) -> tuple[str, str] | None:
         turns = [("user", question), ("assistant", row.get("output"))]
     else:
         return None
-    for (asker, question), (answerer, answer) in zip(turns, turns[1:], strict=False):
+    for (asker, question), (answerer, answer) in pairwise(turns):
         if asker == "user" and answerer == "assistant" and question and answer:
             return str(question), str(answer)
     return None

@@ -42,7 +42,7 @@ def cross_persona(items: list[Item], pool: list[Item], rank: int, embedder: str)
 
 
 def cross_stage(items: list[Item], reanswers: list[Reanswer]) -> list[Pair]:
-    """Return two pairs per re-answered item: each stage's answer is chosen for its own stage, rejected for the other."""
+    """Return two pairs per re-answered item: a stage's answer is chosen for its own stage, rejected for the other."""
     by_id = {item.id: item for item in items}
     found = []
     for again in reanswers:

@@ -55,7 +55,7 @@ def near_duplicates(parts: dict[str, list[Item]], embedder: str, cosine: float) 
 
 
 def run(ctx: Context) -> None:
-    """Write ``train.jsonl``, ``dev.jsonl``, ``test.jsonl``, ``reanswers.jsonl`` and ``split.json`` (what was dropped)."""
+    """Write ``train.jsonl``, ``dev.jsonl``, ``test.jsonl``, ``reanswers.jsonl`` and ``split.json`` (the dropped)."""
     items = records.read(Item, ctx.inputs["annotate"] / "items.jsonl")
     config = ctx.config
     part = assign(items, config["test"], config["dev"], config["seed"])

@@ -92,7 +92,7 @@ def reference_log_probs(model: Any, units: list[Unit], pad: int, size: int, bf16
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(**{k: v if v is None else v.to(device) for k, v in vars(batch).items()})
+    return Batch(**{k: v if v is None else v.to(device) for k, v in vars(batch).items()})  # type: ignore[arg-type]
 
 
 def _maker(units: list[Unit], reference: list[list[float]] | None, pad: int) -> Callable[..., Batch]:

@@ -21,7 +21,7 @@ def add_stage_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)})
     resize(model, tokenizer)
     ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in tokens]  # type: ignore[arg-type]
-    rows = model.get_input_embeddings().weight
+    rows: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
     with torch.no_grad():
         for token, label in zip(ids, tokens.values(), strict=True):
             words = tokenizer(label, add_special_tokens=False)["input_ids"]
@@ -53,7 +53,7 @@ def attach(model: PreTrainedModel, tune: dict[str, Any], base_name: str, trained
 
 def inner(model: Any) -> PreTrainedModel:
     """Return the transformers model inside a PEFT model, or the model itself."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
 
 
 def load_trainable(artifacts: Path, source: str, model_config: dict[str, Any], tune: dict[str, Any]) -> tuple[Any, Any]:

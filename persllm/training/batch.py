@@ -72,7 +72,7 @@ def completion_log_probs(model: PreTrainedModel, batch: Batch) -> tuple[torch.Te
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
     ).last_hidden_state
     rows, columns = batch.loss_mask.nonzero(as_tuple=True)
-    logits = model.get_output_embeddings()(hidden[rows, columns - 1]).float()
+    logits = model.get_output_embeddings()(hidden[rows, columns - 1]).float()  # type: ignore[misc]
     targets = batch.input_ids[rows, columns]
     return -torch.nn.functional.cross_entropy(logits, targets, reduction="none"), rows
 

@@ -110,7 +110,7 @@ class Talk:
             def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
                 self.text += text
                 if not self.told:
-                    head, marker, tail = self.text.partition(RESPONSE.strip())
+                    _, marker, tail = self.text.partition(RESPONSE.strip())
                     if not marker:
                         return
                     self.told, text = True, tail.lstrip()
