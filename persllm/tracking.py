@@ -38,13 +38,11 @@ def train_logger(ctx: Context) -> Any:
     settings = run_settings(ctx)
     if settings is None:
         return None
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    # Not by WandbLogger's `offline`: it sets an environment variable, which W&B reads once a process only.
-    settings["save_dir"] = settings.pop("dir")
-    logger = WandbLogger(**settings)
-    logger.experiment.config.update(ctx.config, allow_val_change=True)
-    return logger
+    # Begun here: the logger's own way takes the mode from an environment variable that is read once a process.
+    return WandbLogger(experiment=wandb.init(config=ctx.config, **settings))
 
 
 def _score_summary(artifacts: Path) -> dict[str, float]:
@@ -70,9 +68,9 @@ def mirror(ctx: Context) -> None:
             rows = records.read(Generation, ctx.inputs["generate"] / "generations.jsonl")
             columns = ["item_id", "stage", "analysis", "response", "tokens"]
             data = [[getattr(row, column) for column in columns] for row in rows]
-            run.log({"transcripts": wandb.Table(columns=columns, data=data)})
+            run.log({"transcripts": wandb.Table(columns=columns, data=data)})  # type: ignore[arg-type]
         if step == "compare":
             for name in ("table", "contrasts"):
                 with (artifacts / f"{name}.csv").open(newline="") as file:
                     head, *body = list(csv.reader(file))
-                run.log({name: wandb.Table(columns=head, data=body)})
+                run.log({name: wandb.Table(columns=head, data=body)})  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ class Personifier(pl.LightningModule):
         """Publish the held-out loss, weighted by tokens (SFT) or pairs (DPO)."""
         total, weight = (sum(column) for column in zip(*self.held_out, strict=True))
         self.held_out.clear()
-        self.log("val_loss", total / weight, prog_bar=True)
+        self.log("val_loss", total / weight, prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its schedule, stepped once per optimizer step."""
