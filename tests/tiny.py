@@ -6,6 +6,8 @@ that everything runs that runs for a real model, in seconds and with no download
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -134,3 +136,11 @@ def weights(ctx: Context):
     """Return a train step's saved weights as bytes."""
     (file,) = [*ctx.out.glob("adapter/adapter_model.safetensors"), *ctx.out.glob("model/model.safetensors")]
     return file.read_bytes()
+
+
+def inspect(run):
+    """Return the records of an offline W&B run, as W&B itself reads them."""
+    (file,) = Path(run).glob("*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in told.splitlines()]
