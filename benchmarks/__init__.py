@@ -1,0 +1,1 @@
+"""Speed against the usual tools, as ratios measured side by side in one process: ``python -m benchmarks``."""
