@@ -224,11 +224,10 @@ class _Builder:
 
     def evaluate(self, config: Config, persona: str, generate: Step) -> Step:
         plainly = dataclasses.replace(config, method=Method(name="prompt_none", prompt=Prompt(recipe=Recipe.none)))
-        inputs = {
-            "generate": generate,
-            "generic": self.generate(plainly, persona, ()),
-            "split": self.split(config, config.persona.pack),
-        }
+        generic = self.generate(plainly, persona, ())
+        inputs = {"generate": generate, "generic": generic, "split": self.split(config, config.persona.pack)}
+        if generate is not generic:
+            inputs["prior"] = self.evaluate(plainly, persona, generic)
         if "train" in generate.inputs:
             inputs["train"] = generate.inputs["train"]
         inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}

@@ -203,6 +203,8 @@ class Tune:
     """Keep the false-premise items and their true twins in the training data."""
     repeat: int = 1
     """How often each persona item occurs in one epoch (the paper: 5)."""
+    reanswers: bool = False
+    """Also train, once an epoch, on each stage's answers to the other stage's training questions."""
     general: bool = False
     """Mix the general data in, once per epoch."""
     sft: Optim = field(default_factory=Optim)

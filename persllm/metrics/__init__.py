@@ -5,7 +5,7 @@ A new metric is a new module here, named in conf/evaluate. A value of None is mi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from persllm.records import Generation, Item
@@ -32,6 +32,8 @@ class View:
     generation: Generation
     likelihoods: dict[str, Likelihood]
     """By kind of answer: gold, other_persona, other_stage, generic, twin; absent where there is none."""
+    prior: dict[str, Likelihood] = field(default_factory=dict)
+    """The same answers to the same question under the base model without a persona; empty for that arm itself."""
 
 
 Values = dict[str, float | None]
@@ -43,3 +45,11 @@ def prefers_gold(view: View, other: str) -> float | None:
     if other not in view.likelihoods:
         return None
     return float(view.likelihoods["gold"].per_token > view.likelihoods[other].per_token)
+
+
+def prefers_gold_over_prior(view: View, other: str) -> float | None:
+    """Return the same after each answer's prior is subtracted; None without the other answer or a prior."""
+    if other not in view.likelihoods or other not in view.prior:
+        return None
+    gain = {kind: view.likelihoods[kind].per_token - view.prior[kind].per_token for kind in ("gold", other)}
+    return float(gain["gold"] > gain[other])

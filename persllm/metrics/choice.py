@@ -4,12 +4,15 @@
   whose answer it is. Cannot show identity alone: the foreign answer is also to a slightly other question.
 - when_accuracy: gold against the same persona's answer to the SAME question at another stage. Shows stage, and only
   stage; where both stages would say much the same, the truth itself is near chance.
+- who_accuracy_pmi, when_accuracy_pmi: the same two after subtracting each answer's log-likelihood under the base model
+  without a persona (pointwise mutual information). An answer that names facts is improbable to every arm, whoever gives
+  it; on these items the base without a persona is far from chance in the plain form, which is a bias and not knowledge.
 - character_accuracy: gold against the base model's answer without any persona. Shows whether the character is preferred
   to the assistant. A prompted arm is asked to prefer a text over one that its own weights wrote, which is hard for it
   by construction: read it as a measure of what must be overcome, not of skill.
 """
 
-from persllm.metrics import Values, View, prefers_gold
+from persllm.metrics import Values, View, prefers_gold, prefers_gold_over_prior
 
 OPTIONS = ("gold", "other_persona", "other_stage", "generic")
 
@@ -19,5 +22,7 @@ def compute(view: View) -> Values:
     return {
         "who_accuracy": prefers_gold(view, "other_persona"),
         "when_accuracy": prefers_gold(view, "other_stage"),
+        "who_accuracy_pmi": prefers_gold_over_prior(view, "other_persona"),
+        "when_accuracy_pmi": prefers_gold_over_prior(view, "other_stage"),
         "character_accuracy": prefers_gold(view, "generic"),
     }

@@ -8,6 +8,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "gold_log_likelihood": ("Gold log-likelihood", "nats per token"),
     "who_accuracy": ("Who accuracy", "share of items"),
     "when_accuracy": ("When accuracy", "share of items"),
+    "who_accuracy_pmi": ("Who accuracy, prior subtracted", "share of items"),
+    "when_accuracy_pmi": ("When accuracy, prior subtracted", "share of items"),
     "character_accuracy": ("Character accuracy", "share of items"),
     "false_premise_acceptance": ("False premise acceptance", "share of items"),
     "true_premise_denial": ("True premise denial", "share of items"),

@@ -23,6 +23,8 @@ METRIC_ORDER = (
     "gold_log_likelihood",
     "who_accuracy",
     "when_accuracy",
+    "who_accuracy_pmi",
+    "when_accuracy_pmi",
     "character_accuracy",
     "false_premise_acceptance",
     "true_premise_denial",

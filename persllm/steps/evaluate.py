@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -91,6 +92,7 @@ def run(ctx: Context) -> None:
     prompts = generate.read_prompts(ctx.inputs["generate"])
     arm = generate.step_config(ctx.inputs["generate"])
     analyses = bool(arm["tune"] and arm["tune"]["analysis"])
+    priors = read_likelihoods(ctx.inputs["prior"]) if "prior" in ctx.inputs else {}
     model, tokenizer = generate.load_arm(ctx)
     scores, rows = [], []
     with bar(len(items), f"{arm['arm']} likelihoods") as progress:
@@ -113,13 +115,21 @@ def run(ctx: Context) -> None:
                 }
                 for kind, v in found.items()
             ]
-            view = View(item, made[item.id], found)
+            view = View(item, made[item.id], found, priors.get(item.id, {}))
             scores += _scores(view, modules, arm["arm"], arm["seed"])
             progress(1)
     records.write(ctx.out / "scores.jsonl", scores)
     records.write(ctx.out / "items.jsonl", items)
     records.write(ctx.out / "options.jsonl", rows)
     ctx.log(items=len(items), scores=len(scores), missing=sum(score.value is None for score in scores))
+
+
+def read_likelihoods(artifacts: Path) -> dict[str, dict[str, Likelihood]]:
+    """Read an evaluate step's likelihoods, by item and kind of answer."""
+    found: dict[str, dict[str, Likelihood]] = {}
+    for _, row in records.read_json_lines(artifacts / "options.jsonl"):
+        found.setdefault(row["item_id"], {})[row["kind"]] = Likelihood(row["log_likelihood"], row["tokens"])
+    return found
 
 
 def _scores(view: View, modules: list[ModuleType], arm: str, seed: int) -> list[Score]:

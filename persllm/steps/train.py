@@ -24,7 +24,7 @@ from persllm.tracking import train_logger
 from persllm.training.adapters import add_stage_tokens, attach, export, inner, load_trainable, verify_export
 from persllm.training.batch import Batch, Sequence, collate, completion_log_probs, row_sums
 from persllm.training.callbacks import AtomicCheckpointIO, Bar, Keeper
-from persllm.training.data import Encoder, general_sequences, pair_sequences, prompt_source, sft_sequences
+from persllm.training.data import Encoder, general_sequences, pair_sequences, prompt_source, reanswered, sft_sequences
 from persllm.training.module import Personifier
 from persllm.training.schedule import Loader, make_schedule
 
@@ -53,8 +53,11 @@ def _sft_setup(ctx: Context, source: str) -> Setup:
     model = attach(model, tune, config["model"]["identity"].get("hub", "the base model of this step"), rows)
     encoder = Encoder(tokenizer, config["model"]["max_length"])
     prompt = prompt_source(card, config["recipe"], tune)
-    persona = sft_sequences(split.read(ctx.inputs["split"], "train"), prompt, tune, encoder)
-    mixed = persona * tune["repeat"]
+    items = split.read(ctx.inputs["split"], "train")
+    mixed = sft_sequences(items, prompt, tune, encoder) * tune["repeat"]
+    if tune["reanswers"]:
+        again = reanswered(items, split.read_reanswers(ctx.inputs["split"]))
+        mixed += sft_sequences(again, prompt, tune, encoder)
     if tune["general"]:
         mixed += general_sequences(general.read(ctx.inputs["general"]), encoder)
     dev = sft_sequences(split.read(ctx.inputs["split"], "dev"), prompt, tune, encoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -11,7 +12,7 @@ from persllm.errors import UserError
 from persllm.language_model import chat_ids, text_ids
 from persllm.packs import Card
 from persllm.prompting import GENERIC, Message, Source, build
-from persllm.records import GeneralItem, Item, Pair
+from persllm.records import GeneralItem, Item, Pair, Reanswer
 from persllm.training.batch import Sequence
 
 
@@ -53,6 +54,18 @@ def sft_sequences(items: list[Item], source: Source, tune: dict[str, Any], encod
             render(item.analysis if tune["analysis"] else None, item.response),
         )
         for item in kept
+    ]
+
+
+def reanswered(items: list[Item], reanswers: list[Reanswer]) -> list[Item]:
+    """Return the other stage's answers to these items, as items of that stage."""
+    again = {r.item_id: r for r in reanswers}
+    return [
+        dataclasses.replace(
+            item, stage=again[item.id].stage, analysis=again[item.id].analysis, response=again[item.id].response
+        )
+        for item in items
+        if item.id in again
     ]
 
 
