@@ -76,7 +76,7 @@ class PlannedCell:
 
     cell: Cell
     train: tuple[Step, ...]
-    """SFT, then DPO; empty for a prompted arm."""
+    """SFT, then DPO (one step per stage where they are tuned apart); empty for a prompted arm."""
     generate: Step
     evaluate: Step
 
@@ -191,13 +191,17 @@ class _Builder:
         local = self.local(config) | {"strategy": plain(config.strategy)}
         steps = [self.step("train", f"{label}-sft-s{config.seed}", meaning, inputs, local)]
         if tune.dpo is not None:
-            meaning = common | {"objective": "dpo", "tune": shared, "optim": plain(tune.dpo)}
             inputs = {
                 "materials": self.materials(config, config.persona.pack),
                 "pairs": self.pairs(config),
                 "sft": steps[0],
             }
-            steps.append(self.step("train", f"{label}-dpo-s{config.seed}", meaning, inputs, local))
+            optim = plain(tune.dpo)
+            apart = optim.pop("per_stage")
+            for stage in inputs["materials"].config["stages"] if apart else (None,):
+                meaning = common | {"objective": "dpo", "tune": shared, "optim": optim, "stage": stage}
+                name = f"{label}-dpo-{stage}-s{config.seed}" if stage else f"{label}-dpo-s{config.seed}"
+                steps.append(self.step("train", name, meaning, inputs, local))
         return tuple(steps)
 
     def generate(self, config: Config, persona: str, train: tuple[Step, ...]) -> Step:
@@ -218,8 +222,8 @@ class _Builder:
             "materials": self.materials(config, config.persona.pack),
             "split": self.split(config, config.persona.pack),
         }
-        if train:
-            inputs["train"] = train[-1]
+        last = [step for step in train if step.config["objective"] == "dpo"] or list(train)
+        inputs |= {f"train_{step.config['stage']}" if step.config.get("stage") else "train": step for step in last}
         return self.step("generate", f"{persona}-{method.name}-s{seed}", meaning, inputs, self.local(config))
 
     def evaluate(self, config: Config, persona: str, generate: Step) -> Step:
@@ -228,8 +232,7 @@ class _Builder:
         inputs = {"generate": generate, "generic": generic, "split": self.split(config, config.persona.pack)}
         if generate is not generic:
             inputs["prior"] = self.evaluate(plainly, persona, generic)
-        if "train" in generate.inputs:
-            inputs["train"] = generate.inputs["train"]
+        inputs |= {role: step for role, step in generate.inputs.items() if role.startswith("train")}
         inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}
         meaning = plain(config.evaluate) | {"embedder": config.pairs.embedder, "model": self.model(config)}
         return self.step("evaluate", generate.label, meaning, inputs, self.local(config))

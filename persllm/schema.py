@@ -179,6 +179,12 @@ class Dpo(Optim):
     beta: float = 0.1
     nll_weight: float = 0.2
     """Weight of the chosen answer's negative log-likelihood, which keeps it from sinking along with the rejected."""
+    per_stage: bool = True
+    """Give each life stage its own copy of the SFT weights, tuned on the pairs that ask for that stage.
+
+    One set of weights must read the stage from its label, and likelihood hardly rewards that: an answer's first words
+    give its stage away, so that the label is worth at most ln 2 nats an answer.
+    """
 
 
 @dataclass(kw_only=True)

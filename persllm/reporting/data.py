@@ -186,7 +186,8 @@ def _curves(cells: list[Row], inputs: dict[str, Path]) -> list[Curve]:
             path = inputs[name] / "curves.jsonl"
             rows = [row for _, row in read_json_lines(path)] if path.is_file() else []
             config = (read_json(inputs[name].parent / "config.json") or {}).get("config") or {}
-            found.append(Curve(cell["arm"], cell["persona"], cell["seed"], str(config.get("objective", "train")), rows))
+            phase = " ".join(filter(None, (str(config.get("objective", "train")), config.get("stage"))))
+            found.append(Curve(cell["arm"], cell["persona"], cell["seed"], phase, rows))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -93,35 +94,40 @@ def run(ctx: Context) -> None:
     arm = generate.step_config(ctx.inputs["generate"])
     analyses = bool(arm["tune"] and arm["tune"]["analysis"])
     priors = read_likelihoods(ctx.inputs["prior"]) if "prior" in ctx.inputs else {}
-    model, tokenizer = generate.load_arm(ctx)
     scores, rows = [], []
+    stages = list(dict.fromkeys(item.stage for item in items))
     with bar(len(items), f"{arm['arm']} likelihoods") as progress:
-        for item in items:
-            ctx.check_stop()
-            own = own_analysis(made[item.id], analyses)
-            before = prompts[item.id][1] + text_ids(tokenizer, prefix(own))
-            chosen = {kind: text_ids(tokenizer, text) for kind, text in options[item.id].items() if kind in needed}
-            totals = log_likelihoods(model, before, list(chosen.values())) if chosen else []
-            found = {
-                kind: Likelihood(total, len(ids)) for (kind, ids), total in zip(chosen.items(), totals, strict=True)
-            }
-            rows += [
-                {
-                    "item_id": item.id,
-                    "kind": kind,
-                    "text": options[item.id][kind],
-                    "log_likelihood": round(v.total, 5),
-                    "tokens": v.tokens,
-                }
-                for kind, v in found.items()
-            ]
-            view = View(item, made[item.id], found, priors.get(item.id, {}))
-            scores += _scores(view, modules, arm["arm"], arm["seed"])
-            progress(1)
+        for voice in generate.voices(ctx.inputs, stages):
+            model, tokenizer = generate.load_arm(ctx, voice[0])
+            for item in (one for one in items if one.stage in voice):
+                ctx.check_stop()
+                own = own_analysis(made[item.id], analyses)
+                before = prompts[item.id][1] + text_ids(tokenizer, prefix(own))
+                chosen = {kind: text for kind, text in options[item.id].items() if kind in needed}
+                found = _likelihoods(model, tokenizer, before, chosen)
+                rows += [
+                    {
+                        "item_id": item.id,
+                        "kind": kind,
+                        "text": chosen[kind],
+                        "log_likelihood": round(value.total, 5),
+                        "tokens": value.tokens,
+                    }
+                    for kind, value in found.items()
+                ]
+                view = View(item, made[item.id], found, priors.get(item.id, {}))
+                scores += _scores(view, modules, arm["arm"], arm["seed"])
+                progress(1)
     records.write(ctx.out / "scores.jsonl", scores)
     records.write(ctx.out / "items.jsonl", items)
     records.write(ctx.out / "options.jsonl", rows)
     ctx.log(items=len(items), scores=len(scores), missing=sum(score.value is None for score in scores))
+
+
+def _likelihoods(model: Any, tokenizer: Any, before: list[int], texts: dict[str, str]) -> dict[str, Likelihood]:
+    ids = {kind: text_ids(tokenizer, text) for kind, text in texts.items()}
+    totals = log_likelihoods(model, before, list(ids.values())) if ids else []
+    return {kind: Likelihood(total, len(ids[kind])) for kind, total in zip(ids, totals, strict=True)}
 
 
 def read_likelihoods(artifacts: Path) -> dict[str, dict[str, Likelihood]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,18 @@ from persllm.steps import materials, split
 from persllm.store import read_json
 
 
-def load_arm(ctx: Context) -> tuple[Any, Any]:
-    """Load the model an arm speaks with, and its tokenizer: the base, or what its train step saved."""
+def voices(inputs: Iterable[str], stages: list[str]) -> list[list[str]]:
+    """Return the stages that speak with the same weights, together: each alone where it was tuned apart."""
+    return [[stage] for stage in stages] if any(role.startswith("train_") for role in inputs) else [stages]
+
+
+def load_arm(ctx: Context, stage: str) -> tuple[Any, Any]:
+    """Load the model an arm speaks with at a stage, and its tokenizer: the base, or what its train step saved."""
     source = model_source(ctx.local["model_path"], ctx.outputs)
     config = ctx.config["model"]
-    if "train" in ctx.inputs:
-        return load_tuned(ctx.inputs["train"], source, config)
+    trained = ctx.inputs.get(f"train_{stage}", ctx.inputs.get("train"))
+    if trained is not None:
+        return load_tuned(trained, source, config)
     return load_base(source, config["dtype"], config["revision"]), load_tokenizer(source, config["revision"])
 
 
@@ -59,41 +66,43 @@ def run(ctx: Context) -> None:
     """Write ``generations.jsonl`` and ``prompts.jsonl`` (each item's messages and token ids)."""
     config = ctx.config
     items = split.read(ctx.inputs["split"], "test")
-    model, tokenizer = load_arm(ctx)
     source = prompt_source(ctx)
-    messages = [build(source, item.stage, item.question) for item in items]
-    prompts = [chat_ids(tokenizer, turns) for turns in messages]
-    room = config["model"]["max_length"] - config["generate"]["max_new_tokens"]
-    longest = max(map(len, prompts))
-    if longest > room:
-        raise UserError(
-            f"a prompt of {config['arm']} has {longest} tokens; model.max_length minus generate.max_new_tokens leaves "
-            f"{room}: raise model.max_length, or lower method.prompt's shots or words"
-        )
     stream = ctx.work / "generations.jsonl"
     made = _resume(stream)
-    done = {i for i, item in enumerate(items) if item.id in made}
+    prompts: dict[str, dict[str, Any]] = {}
     with bar(len(items), f"{config['arm']} replies") as progress, stream.open("a", encoding="utf-8") as file:
         file.write("\n")
-        for batch, replies in generate_all(
-            model, tokenizer, prompts, config["generate"], config["seed"], done, progress
-        ):
-            for index, reply in zip(batch, replies, strict=True):
-                made[items[index].id] = one = _generation(config, items[index], len(prompts[index]), reply)
-                file.write(records.to_line(one))
-            file.flush()
-            ctx.check_stop()
+        for stages in voices(ctx.inputs, list(source.card.stages)):
+            model, tokenizer = load_arm(ctx, stages[0])
+            own = [item for item in items if item.stage in stages]
+            prompts |= {item.id: _prompt(tokenizer, source, item, config) for item in own}
+            ids = [prompts[item.id]["ids"] for item in own]
+            done = {i for i, item in enumerate(own) if item.id in made}
+            for batch, replies in generate_all(
+                model, tokenizer, ids, config["generate"], config["seed"], done, progress
+            ):
+                for index, reply in zip(batch, replies, strict=True):
+                    made[own[index].id] = one = _generation(config, own[index], len(ids[index]), reply)
+                    file.write(records.to_line(one))
+                file.flush()
+                ctx.check_stop()
     records.write(ctx.out / "generations.jsonl", [made[item.id] for item in items])
-    records.write(
-        ctx.out / "prompts.jsonl",
-        [
-            {"item_id": item.id, "messages": turns, "ids": ids}
-            for item, turns, ids in zip(items, messages, prompts, strict=True)
-        ],
-    )
+    records.write(ctx.out / "prompts.jsonl", [prompts[item.id] for item in items])
     missing = sum(one.response is None for one in made.values())
     ctx.log(replies=len(items), missing=missing)
     ctx.say(f"{len(items)} replies, {missing} without a response")
+
+
+def _prompt(tokenizer: Any, source: Source, item: Item, config: dict[str, Any]) -> dict[str, Any]:
+    messages = build(source, item.stage, item.question)
+    ids = chat_ids(tokenizer, messages)
+    room = config["model"]["max_length"] - config["generate"]["max_new_tokens"]
+    if len(ids) > room:
+        raise UserError(
+            f"a prompt of {config['arm']} has {len(ids)} tokens; model.max_length minus generate.max_new_tokens leaves "
+            f"{room}: raise model.max_length, or lower method.prompt's shots or words"
+        )
+    return {"item_id": item.id, "messages": messages, "ids": ids}
 
 
 def _generation(config: dict[str, Any], item: Item, prompt_tokens: int, reply: Any) -> Generation:

@@ -16,8 +16,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from persllm import records
+from persllm.errors import UserError
 from persllm.execute import Context
 from persllm.language_model import DTYPES, load_base, load_tokenizer, model_source
+from persllm.records import Pair
 from persllm.steps import general, materials, pairs, split
 from persllm.store import read_json, write_json
 from persllm.tracking import train_logger
@@ -70,10 +72,19 @@ def _dpo_setup(ctx: Context, source: str) -> Setup:
     model, tokenizer = load_trainable(ctx.inputs["sft"], source, config["model"], tune)
     encoder = Encoder(tokenizer, config["model"]["max_length"])
     prompt = prompt_source(card, config["recipe"], tune)
-    train, dev = (
-        pair_sequences(pairs.read(ctx.inputs["pairs"], part), prompt, tune, encoder) for part in ("train", "dev")
-    )
+    train, dev = (pair_sequences(_own_pairs(ctx, part), prompt, tune, encoder) for part in ("train", "dev"))
     return Setup(model, tokenizer, list(train), list(dev), encoder.cut)
+
+
+def _own_pairs(ctx: Context, part: str) -> list[Pair]:
+    """Return the pairs that this step tunes on: those that ask for its stage, where stages are tuned apart."""
+    stage = ctx.config["stage"]
+    found = [pair for pair in pairs.read(ctx.inputs["pairs"], part) if stage in (None, pair.stage)]
+    if not found:
+        raise UserError(
+            f"the {part} part has no pair for stage {stage!r}; raise pairs.limit or set dpo.per_stage=false"
+        )
+    return found
 
 
 def reference_log_probs(model: Any, units: list[Unit], pad: int, size: int, bf16: bool) -> list[list[float]]:

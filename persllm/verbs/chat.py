@@ -65,7 +65,8 @@ def _require_ready(step: Any, outputs: Path, overrides: list[str]) -> None:
     """Prepare what is cheap (materials, split); refuse where training has not been run."""
     from persllm.execute import Outcome, run_steps
 
-    if "train" in step.inputs and not step.inputs["train"].directory(outputs).is_done():
+    trained = [needed for role, needed in step.inputs.items() if role.startswith("train")]
+    if not all(needed.directory(outputs).is_done() for needed in trained):
         raise UserError(f"this arm is not trained yet; run: persllm run {' '.join(overrides)}")
     cheap = [step.inputs["materials"], step.inputs["split"].inputs["annotate"], step.inputs["split"]]
     outcome = Outcome()
@@ -91,7 +92,7 @@ class Talk:
             raise UserError(f"stage={stage}: {self.card.name} has {', '.join(stages)}{did_you_mean(stage, stages)}")
         self.stage = stage or stages[-1]
         self.label = self.card.stages[self.stage].label
-        self.model, self.tokenizer = load_arm(ctx)
+        self.model, self.tokenizer = load_arm(ctx, self.stage)
 
     def answer(self, question: str, show_analysis: bool) -> None:
         """Print the reply as it is made."""

@@ -72,8 +72,6 @@ def prepare(plan: Plan, outputs: Path) -> None:
     from persllm.store import require_writable
 
     require_writable(outputs)
-    # A waiting thread that spins takes the core from whoever shares it: steps were seen to slow down tenfold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():
         # A log file wants one line per step, not every state of the libraries' progress bars.
         os.environ.setdefault("TQDM_DISABLE", "1")
