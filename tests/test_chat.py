@@ -25,7 +25,7 @@ def words(lab):
 def reply(lab, step, directory, stage):
     """Return what the arm of a generate step says to the question, and its text is."""
     ctx = lab.context(step, directory)
-    model, tokenizer = generate.load_arm(ctx)
+    model, tokenizer = generate.load_arm(ctx, stage)
     prompt = chat_ids(tokenizer, build(generate.prompt_source(ctx), stage, ASK[1]))
     config = step.config["generate"] | {"max_new_tokens": 2 * step.config["generate"]["max_new_tokens"]}
     return generate_batch(model, tokenizer, [prompt], config, 0)[0].text
@@ -99,7 +99,7 @@ def test_a_finished_analysis_is_hidden_and_the_response_told(lab, words, tmp_pat
             streamer.end()
 
     lab.run(lab.cell("persllm", *TUNED[1:]).train[0])
-    monkeypatch.setattr(generate, "load_arm", lambda ctx: (Speaks(), lab.tokenizer))
+    monkeypatch.setattr(generate, "load_arm", lambda ctx, stage: (Speaks(), lab.tokenizer))
     assert cli.main(["chat", *words, *TUNED, *ASK]) == 0
     assert capsys.readouterr().out == "Humbug!\n"
     assert cli.main(["chat", *words, *TUNED, *ASK, "--analysis"]) == 0

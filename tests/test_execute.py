@@ -31,12 +31,12 @@ def test_a_failure_stops_only_what_needs_it(small, monkeypatch, capsys):
     assert "2 steps skipped for want of a failed one" in told
     assert "to go on: persllm run study.name=small" in told
     found = states(small, capsys)
-    failed = found["train/abel-persllm-dpo-s0"]
+    failed = found["train/abel-persllm-dpo-early-s0"]
     assert (failed["state"], failed["class"], failed["message"]) == ("failed", "code", "RuntimeError: made to fail")
     assert "persllm retry" in failed["hint"]
     left = {name for name, row in found.items() if row["state"] == "to run"}
     assert left == {"generate/abel-persllm-s0", "evaluate/abel-persllm-s0", "compare/small", "report/small"}
-    (folder,) = small.outputs.glob("train/abel-persllm-dpo-*")
+    (folder,) = small.outputs.glob("train/abel-persllm-dpo-early-*")
     assert "made to fail" in (folder / "log.txt").read_text()
     (study,) = small.outputs.glob("studies/small-*")
     assert (study / "report.html").is_file()

@@ -21,6 +21,8 @@ METRICS = {
     "gold_log_likelihood",
     "who_accuracy",
     "when_accuracy",
+    "who_accuracy_pmi",
+    "when_accuracy_pmi",
     "character_accuracy",
     "false_premise_acceptance",
     "true_premise_denial",
@@ -107,7 +109,7 @@ def test_every_step_kept_its_receipt(whole):
         assert run["seconds"] >= 0
         assert not (done.parent / "work").exists()
     adapters = list(whole[1].glob("train/*/artifacts/adapter/adapter_model.safetensors"))
-    assert len(adapters) == 6  # sft, and persllm's SFT and DPO, for two personas
+    assert len(adapters) == len(list(whole[1].glob("train/*/DONE"))) >= 6
 
 
 def test_the_same_command_again_runs_nothing(whole, capsys):
@@ -142,7 +144,7 @@ def test_offline_runs_are_named_by_what_they_mirror(whole):
     mirrored = {i: f[:16] for i, f in record["steps"].items() if i.split("/")[0] in ("train", "evaluate", "compare")}
     assert set(runs) == set(mirrored.values())
     chosen = [name for name in mirrored if "compare/" in name or "scrooge-persllm" in name]
-    assert len(chosen) == 4  # compare, evaluate, SFT and DPO
+    assert {name.split("/")[0] for name in chosen} == {"compare", "evaluate", "train"}
     for name in chosen:
         run = next(row["run"] for row in inspect(runs[mirrored[name]]) if row["type"] == "run")
         assert run["run_id"] == mirrored[name]
@@ -191,9 +193,9 @@ def test_killed_at_random_moments_it_ends_the_same(tiny, tmp_path, capsys):
 
     hit = 0
     for step in ("annotate/scrooge", "-sft-", "-dpo-", "generate/scrooge-persllm", "compare/"):
-        (name,) = [name for name in took if step in name]
+        name = min(name for name in took if step in name)
         # Late enough to have begun, early enough not to be done on a machine that is quicker now than it was.
-        code = run(step, rng.uniform(0.05, 0.5) * took[name])
+        code = run(name, rng.uniform(0.05, 0.5) * took[name])
         assert code in (-signal.SIGKILL, 0)
         hit += code == -signal.SIGKILL
     assert hit >= 4

@@ -98,8 +98,8 @@ def after(*labels):
 
 
 SFT = both("train/abel-persllm-sft-s0")
-DPO = both("train/abel-persllm-dpo-s0")
-NONE = both("generate/abel-prompt_none-s0")
+DPO = both("train/abel-persllm-dpo-early-s0") | both("train/abel-persllm-dpo-late-s0")
+NONE = both("generate/abel-prompt_none-s0", "evaluate/abel-prompt_none-s0")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ NONE = both("generate/abel-prompt_none-s0")
         ("method.tune.sft.epochs=2", both("train/abel-sft-sft-s0") | SFT | DPO | after(*TUNED)),
         ("method.tune.lora.rank=4", both("train/abel-sft-sft-s0") | SFT | DPO | after(*TUNED)),
         ("generate.max_new_tokens=50", NONE | after(*ALL)),
-        ("evaluate.metrics=[likelihood]", both(*(f"evaluate/{label}" for label in ALL))),
+        ("evaluate.metrics=[likelihood]", both(*(f"evaluate/{label}" for label in (*ALL, "abel-prompt_none-s0")))),
         (
             "split.test=0.3",
             both("split/abel", "pairs/abel", "train/abel-sft-sft-s0") | SFT | DPO | NONE | after(*ALL),
@@ -211,9 +211,9 @@ def test_arms_share_what_they_can(base):
         "split": 2,
         "general": 1,
         "pairs": 2,
-        "train": 6,
+        "train": 8,
         "generate": 8,
-        "evaluate": 6,
+        "evaluate": 8,
     }
 
 
@@ -231,9 +231,9 @@ def test_explains_a_rerun(small, capsys):
     told = json.loads(capsys.readouterr().out)
     why = {f"{row['step']}/{row['label']}": row["why"] for row in told["steps"] if row["state"] != "cached"}
     assert why["pairs/abel"] == "re-run because rank 6 -> 8"
-    assert why["train/abel-persllm-dpo-s0"] == "re-run because input pairs changed"
+    assert why["train/abel-persllm-dpo-early-s0"] == "re-run because input pairs changed"
     assert why["compare/small"] == "waits for 2 of 6 cells"
-    assert len(why) == 10
+    assert len(why) == 12
     seconds = {row["expected_seconds"] for row in told["steps"] if row["state"] != "cached"}
     assert all(isinstance(value, float) for value in seconds)
 

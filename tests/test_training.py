@@ -25,6 +25,7 @@ from persllm.training.module import Personifier
 pytestmark = pytest.mark.pipeline
 
 QUICK = ["method.tune.repeat=1", "method.tune.analysis=false", "method.tune.general=false"]
+QUICK += ["method.tune.reanswers=false"]
 OBJECTIVES = pytest.mark.parametrize(("objective", "name"), [(0, "sft"), (1, "dpo")])
 
 
@@ -266,6 +267,14 @@ def test_switches_change_what_is_learned(lab, tmp_path):
     _, made = setup(lab, tmp_path, *QUICK, "method.tune.repeat=3")
     assert decoded(lab, made) == base * 3
 
+    _, made = setup(lab, tmp_path, *QUICK, "method.tune.reanswers=true")
+    again = {r.item_id: r for r in split.read_reanswers(ctx.inputs["split"])}
+    told = [again[item.id].response for item in items if item.id in again]
+    assert len(told) > 10
+    assert len(made.train) == len(items) + len(told)
+    for response, text in zip(told, decoded(lab, made)[len(items) :], strict=True):
+        assert text.endswith(f"<|assistant|>{response}<|end|>")
+
     ctx, made = setup(lab, tmp_path, *QUICK, "method.tune.general=true", "method.tune.repeat=2")
     mixed = decoded(lab, made)
     answers = general.read(ctx.inputs["general"])
@@ -278,10 +287,27 @@ def test_switches_change_what_is_learned(lab, tmp_path):
 
 def test_without_dpo_there_is_one_train_step_and_no_pairs(lab):
     both, one = lab.cell("persllm"), lab.cell("persllm", "method.tune.dpo=null")
-    assert [step.config["objective"] for step in both.train] == ["sft", "dpo"]
+    assert both.train[0].config["objective"] == "sft"
+    assert {step.config["objective"] for step in both.train[1:]} == {"dpo"}
     assert [step.config["objective"] for step in one.train] == ["sft"]
     assert "pairs" in both.train[1].inputs
     assert "pairs" not in one.train[0].inputs
+
+
+def test_each_stage_is_tuned_on_the_pairs_that_ask_for_it(lab, tmp_path):
+    steps = lab.cell("persllm", *QUICK, "method.tune.dpo.per_stage=true").train[1:]
+    assert [step.config["stage"] for step in steps] == ["early", "late"]
+    count = 0
+    for step in steps:
+        ctx = lab.context(step, tmp_path / step.config["stage"])
+        card, _ = materials.read(ctx.inputs["materials"])
+        made = train._dpo_setup(ctx, str(lab.model))
+        for chosen, rejected in made.train:
+            assert chosen.prompt == rejected.prompt
+            assert card.stages[step.config["stage"]].label in lab.tokenizer.decode(chosen.prompt)
+        count += len(made.train)
+    (whole,) = lab.cell("persllm", *QUICK, "method.tune.dpo.per_stage=false").train[1:]
+    assert len(train._dpo_setup(lab.context(whole, tmp_path / "whole"), str(lab.model)).train) == count
 
 
 @pytest.mark.parametrize("label", ["none", "text", "token"])

@@ -78,7 +78,7 @@ class Lab:
             "model.max_length=6000",
             "general.limit=6",
             "general.max_new_tokens=12",
-            "pairs.limit=8",
+            "pairs.limit=16",
             "generate.max_new_tokens=8",
             "split.test=0.1",
             "track=disabled",

@@ -7,6 +7,7 @@ nearest question of the other personas, and cross-stage ones are the other stage
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,13 @@ def _pair(
 
 
 def _limited(pairs: list[Pair], limit: int | None) -> list[Pair]:
-    """Keep at most ``limit`` pairs, by a hash of their ids so that the choice is not the file's order."""
-    return sorted(pairs, key=lambda pair: hashlib.sha256(pair.id.encode()).digest())[:limit]
+    """Keep at most ``limit`` pairs, the stages in turn, in the order of a hash and not of the file."""
+    met: Counter[str] = Counter()
+    ranked = []
+    for pair in sorted(pairs, key=lambda pair: hashlib.sha256(pair.id.encode()).digest()):
+        ranked.append((met[pair.stage], pair))
+        met[pair.stage] += 1
+    return [pair for _, pair in sorted(ranked, key=lambda entry: entry[0])][:limit]
 
 
 def run(ctx: Context) -> None:
@@ -98,7 +104,8 @@ def run(ctx: Context) -> None:
                     )
                     + f"; switch it off with pairs.{kind}=false"
                 )
-        kept = {kind: _limited(made, config["limit"]) for kind, made in kinds.items()}
+        limit = config["limit" if part == "train" else "dev_limit"]
+        kept = {kind: _limited(made, limit) for kind, made in kinds.items()}
         records.write(ctx.out / f"{part}.jsonl", [pair for made in kept.values() for pair in made])
         counts[part] = {kind: len(made) for kind, made in kept.items()}
     write_json(ctx.out / "pairs.json", counts)
