@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -24,7 +25,7 @@ from typing import Any
 
 from persllm.errors import UserError
 from persllm.identity import fingerprint
-from persllm.memory import peak_bytes, reset_peak
+from persllm.memory import peak_bytes, release_freed_memory, reset_peak
 from persllm.plan import Plan, Step, finish
 from persllm.store import Lease, LeaseLost, StepDir, read_json, write_json
 
@@ -175,6 +176,8 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
     # A killed attempt may have left half-written files there; none of them may be published.
     shutil.rmtree(context.out, ignore_errors=True)
     context.out.mkdir()
+    gc.collect()
+    release_freed_memory()
     reset_peak()
     context.say(f"start (restart {lease.restarts})")
     try:

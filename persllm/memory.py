@@ -42,3 +42,11 @@ def keep_freed_memory() -> None:
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     except (OSError, AttributeError):
         return
+
+
+def release_freed_memory() -> None:
+    """Give freed blocks back between steps, so that one step's leftovers are not the next one's peak."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return

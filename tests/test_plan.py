@@ -260,7 +260,7 @@ def test_imports_no_torch_and_is_quick():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert float(done.stderr) < 2
-    assert "43 steps: 43 to run" in done.stdout
+    assert "47 steps: 47 to run" in done.stdout
 
 
 def test_a_thousand_cells(capsys, tmp_path):
