@@ -40,8 +40,8 @@ def test_plan_table(small, capsys):
     told = lines(capsys)
     assert told[0].split() == ["step", "label", "state", "time", "why"]
     assert told[1].split() == ["materials", "abel", "to", "run", "?", "new"]
-    assert "small: 6 cells, 31 steps: 31 to run" in told
-    assert "expected time: unknown for 31 (none like them has finished here yet)" in told
+    assert "small: 6 cells, 35 steps: 35 to run" in told
+    assert "expected time: unknown for 35 (none like them has finished here yet)" in told
     assert any(line.startswith(f"study folder: {small.outputs}/studies/small-") for line in told)
     assert max(map(len, told[:-2])) <= 80
     assert not small.outputs.exists()
@@ -50,7 +50,7 @@ def test_plan_table(small, capsys):
 def test_plan_sums_up_many_steps(small, capsys):
     assert small("plan", "seed=range(0,10)") == 0
     told = "\n".join(lines(capsys))
-    assert "and 57 more" in told
+    assert "and 77 more" in told
     assert "every step with its reason: --json" in told
 
 
@@ -62,9 +62,9 @@ def test_plan_names_what_was_replaced(small, capsys):
 def test_run_tells_each_step_once(small, capsys):
     assert small("run") == 0
     told = lines(capsys)
-    assert told[0].startswith("[1/31] materials abel  0.")
-    assert sum(line.startswith("[") for line in told) == 31
-    assert any(line.startswith("[31/31] report small") for line in told)
+    assert told[0].startswith("[1/35] materials abel  0.")
+    assert sum(line.startswith("[") for line in told) == 35
+    assert any(line.startswith("[35/35] report small") for line in told)
     closing = told[-2:]
     assert closing[0].endswith("/report.html")
     assert closing[1].startswith("chat: persllm chat persona=")
@@ -74,8 +74,8 @@ def test_run_tells_each_step_once(small, capsys):
 def test_run_as_json_keeps_progress_apart(small, capsys):
     assert small("run", "--json") == 0
     told = capsys.readouterr()
-    assert len(json.loads(told.out)["done"]) == 31
-    assert "[31/31]" in told.err
+    assert len(json.loads(told.out)["done"]) == 35
+    assert "[35/35]" in told.err
 
 
 def test_the_chat_command_plans_a_step_that_is_done(small, capsys):
@@ -102,11 +102,11 @@ def test_status(small, monkeypatch, capsys):
     assert "failed" in told
     assert f"pid {os.getpid()}" in told.replace("\n", " ")
     assert "2 restarts" in " ".join(told.split())
-    assert "small: 31 steps: 24 done, 1 running, 1 failed, 5 to run" in told
+    assert "small: 35 steps: 27 done, 1 running, 1 failed, 6 to run" in told
     assert "to try the failed ones again: persllm retry study.name=small" in told
     assert small("status", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"done": 24, "running": 1, "interrupted": 0, "failed": 1, "to run": 5}
+    assert found["counts"] == {"done": 27, "running": 1, "interrupted": 0, "failed": 1, "to run": 6}
     (running,) = [row for row in found["steps"] if row["state"] == "running"]
     assert running["lease"]["pid"] == os.getpid()
 

@@ -104,7 +104,7 @@ def test_a_finished_study_is_a_quick_no_op(small, capsys):
     again = small.spawn("run")
     told, complaint = again.communicate(timeout=20)
     assert (again.returncode, complaint) == (0, "")
-    assert told.startswith("29 steps cached\nnothing to run: every step of small is done\n")
+    assert told.startswith("33 steps cached\nnothing to run: every step of small is done\n")
     assert small.bytes() == before
 
 
@@ -123,7 +123,7 @@ def test_a_larger_command_extends(small, monkeypatch, tmp_path):
     assert small("run") == 0
     ran = {line.split("/")[0] for line in (tmp_path / "log.txt").read_text().splitlines()}
     assert ran == {"pairs", "general", "train", "generate", "evaluate", "compare", "report"}
-    assert len((tmp_path / "log.txt").read_text().splitlines()) == 13
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 15
 
 
 def wait_for(condition, seconds=30):
@@ -185,7 +185,7 @@ def test_a_run_tells_its_receipt(small):
     assert {"host", "python", "versions", "git", "command", "started", "seconds", "restarts"} <= told.keys()
     assert told["restarts"] == 0
     (study,) = small.outputs.glob("studies/small-*/study.json")
-    assert len(json.loads(study.read_text())["steps"]) == 31
+    assert len(json.loads(study.read_text())["steps"]) == 35
 
 
 def test_one_step_from_its_directory(small, monkeypatch):

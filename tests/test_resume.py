@@ -18,7 +18,8 @@ from persllm.training.callbacks import AtomicCheckpointIO, Keeper
 
 pytestmark = pytest.mark.pipeline
 
-QUICK = ["method.tune.repeat=1", "method.tune.general=false", "strategy.micro_batch=2", "pairs.limit=24"]
+QUICK = ["method.tune.repeat=1", "method.tune.general=false", "method.tune.reanswers=false"]
+QUICK += ["strategy.micro_batch=2", "pairs.limit=24"]
 SFT = [*QUICK, "method.tune.sft.batch_size=8", "method.tune.sft.validations=4", "method.tune.lora.dropout=0.1"]
 # Validated at every step: the held-out loss soon rises, and early stopping waits across the kills.
 STOPPING = [*SFT, "method.tune.sft.validations=12", "method.tune.sft.learning_rate=0.05", "method.tune.sft.patience=2"]
