@@ -64,6 +64,12 @@ def test_sampling_is_fixed_by_its_seed(model, lab, prompts):
     assert one != everything(model, lab, prompts, GREEDY)
 
 
+def test_batches_draw_different_numbers(model, lab, prompts):
+    """The same prompt in two batches is not answered twice alike."""
+    first, second = everything(model, lab, [prompts[0]] * 2, WARM | {"batch_size": 1}, seed=1)
+    assert first != second
+
+
 def test_batches_that_are_done_are_skipped_and_others_repeated(model, lab, prompts):
     whole = everything(model, lab, prompts, WARM, seed=1)
     batches = plan_batches([len(p) for p in prompts], 4)
