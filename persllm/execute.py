@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import json
 import os
@@ -176,7 +175,6 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
     # A killed attempt may have left half-written files there; none of them may be published.
     shutil.rmtree(context.out, ignore_errors=True)
     context.out.mkdir()
-    gc.collect()
     release_freed_memory()
     reset_peak()
     context.say(f"start (restart {lease.restarts})")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1
+_LARGE = 2**30
 
 
 def reset_peak() -> None:
@@ -45,7 +47,10 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Give freed blocks back between steps, so that one step's leftovers are not the next one's peak."""
+    """Give a large step's leftovers back, so that they are not the next step's peak; free after a small step."""
+    if peak_bytes() < _LARGE:
+        return
+    gc.collect()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):

@@ -16,7 +16,6 @@ from persllm import cli, compose
 
 # No test may reach for the network, nor a subprocess of one.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The server that tests fork children from reads this, not sys.path.
 HERE = Path(__file__).parent

@@ -334,7 +334,7 @@ def test_saved_and_loaded_again_it_says_the_same(lab, tmp_path, trained, adapter
     card, _ = materials.read(ctx.inputs["materials"])
     source = train.prompt_source(card, ctx.config["recipe"], ctx.config["tune"])
     ids = tokenizer.apply_chat_template(build(source, "late", "Who?"), add_generation_prompt=True)["input_ids"]
-    assert torch.equal(logits(loaded, ids), logits(trained[-1], ids))
+    torch.testing.assert_close(logits(loaded, ids), logits(trained[-1], ids), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(logits(loaded, ids), _base_logits(lab, tokenizer, ids), atol=1e-3)
     if label == "token":
         token = tokenizer.convert_tokens_to_ids(stage_token("late"))

@@ -27,6 +27,7 @@ from persllm.training.adapters import add_stage_tokens, attach, export, inner, l
 from persllm.training.batch import Batch, Sequence, collate, completion_log_probs, row_sums
 from persllm.training.callbacks import AtomicCheckpointIO, Bar, Keeper
 from persllm.training.data import Encoder, general_sequences, pair_sequences, prompt_source, reanswered, sft_sequences
+from persllm.training.low_rank import fuse
 from persllm.training.module import Personifier
 from persllm.training.schedule import Loader, make_schedule
 
@@ -140,6 +141,7 @@ def run(ctx: Context) -> None:
     setup = (_sft_setup if config["objective"] == "sft" else _dpo_setup)(ctx, source)
     pad = int(setup.tokenizer.pad_token_id)
     bf16 = config["model"]["dtype"] == "bfloat16"
+    fuse(setup.model, max(max(map(len, unit)) for unit in setup.train + setup.dev))
     reference, dev_reference = _references(ctx, setup, pad, strategy["micro_batch"], bf16)
     lengths = [max(map(len, unit)) for unit in setup.train]
     schedule = make_schedule(lengths, optim["batch_size"], strategy["micro_batch"], optim["epochs"], config["seed"])
