@@ -147,6 +147,11 @@ class _Builder:
     def pairs(self, config: Config) -> Step:
         own = config.persona.pack
         chosen = {k: v for k, v in plain(config.pairs).items() if k != "others"}
+        stages = self.materials(config, own).config["stages"]
+        if config.pairs.cross_stage and len(stages) < 2:
+            raise UserError(
+                f"pairs.cross_stage is on but {own} has one stage, {stages[0]!r}; set pairs.cross_stage=false"
+            )
         inputs = {"split": self.split(config, own)}
         if config.pairs.cross_persona:
             inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}

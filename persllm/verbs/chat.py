@@ -12,7 +12,7 @@ from persllm.errors import UserError, did_you_mean
 EXAMPLES = """\
   persllm chat persona=scrooge stage=late method=persllm
   persllm chat persona=ottoline stage=early method=prompt_profile
-  persllm chat persona=scrooge stage=early method=sft --ask "What do you make of Christmas?\""""
+  persllm chat persona=scrooge stage=early --ask "What of Christmas?\""""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

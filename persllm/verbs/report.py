@@ -7,7 +7,7 @@ import argparse
 from persllm import verbs
 
 EXAMPLES = """  persllm report
-  persllm report study.primary=who_accuracy     another primary metric, same evaluations"""
+  persllm report study.primary=who_accuracy   another metric, same evaluations"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
