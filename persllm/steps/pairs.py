@@ -104,8 +104,8 @@ def run(ctx: Context) -> None:
                     )
                     + f"; switch it off with pairs.{kind}=false"
                 )
-        limit = config["limit" if part == "train" else "dev_limit"]
-        kept = {kind: _limited(made, limit) for kind, made in kinds.items()}
+        limits = {kind: config[f"{kind}_limit" if part == "train" else "dev_limit"] for kind in kinds}
+        kept = {kind: _limited(made, limits[kind]) for kind, made in kinds.items()}
         records.write(ctx.out / f"{part}.jsonl", [pair for made in kept.values() for pair in made])
         counts[part] = {kind: len(made) for kind, made in kept.items()}
     write_json(ctx.out / "pairs.json", counts)

@@ -10,7 +10,7 @@ from persllm import records
 from persllm.embeddings import embed
 from persllm.errors import UserError
 from persllm.execute import Context
-from persllm.records import Item, Reanswer
+from persllm.records import Item, Material, Reanswer
 from persllm.store import write_json
 
 PARTS = ("train", "dev", "test")
@@ -84,3 +84,9 @@ def read(artifacts: Path, part: str) -> list[Item]:
 def read_reanswers(artifacts: Path) -> list[Reanswer]:
     """Read the re-answers to all parts' items."""
     return records.read(Reanswer, artifacts / "reanswers.jsonl")
+
+
+def unheld(artifacts: Path, paragraphs: list[Material]) -> list[Material]:
+    """Return the paragraphs that no held-out item (dev or test) was written from."""
+    held = {item.material_id for part in ("dev", "test") for item in read(artifacts, part)}
+    return [paragraph for paragraph in paragraphs if paragraph.id not in held]

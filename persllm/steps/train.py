@@ -26,7 +26,15 @@ from persllm.tracking import train_logger
 from persllm.training.adapters import add_stage_tokens, attach, export, inner, load_trainable, verify_export
 from persllm.training.batch import Batch, Sequence, collate, completion_log_probs, row_sums
 from persllm.training.callbacks import AtomicCheckpointIO, Bar, Keeper
-from persllm.training.data import Encoder, general_sequences, pair_sequences, prompt_source, reanswered, sft_sequences
+from persllm.training.data import (
+    Encoder,
+    general_sequences,
+    material_sequences,
+    pair_sequences,
+    prompt_source,
+    reanswered,
+    sft_sequences,
+)
 from persllm.training.low_rank import fuse
 from persllm.training.module import Personifier
 from persllm.training.schedule import Loader, make_schedule
@@ -48,7 +56,7 @@ class Setup:
 
 def _sft_setup(ctx: Context, source: str) -> Setup:
     config, tune = ctx.config, ctx.config["tune"]
-    card, _ = materials.read(ctx.inputs["materials"])
+    card, paragraphs = materials.read(ctx.inputs["materials"])
     tokenizer = load_tokenizer(source, config["model"]["revision"])
     full = tune["adapter"] == "full"
     model = load_base(source, "float32" if full else config["model"]["dtype"], config["model"]["revision"])
@@ -61,6 +69,8 @@ def _sft_setup(ctx: Context, source: str) -> Setup:
     if tune["reanswers"]:
         again = reanswered(items, split.read_reanswers(ctx.inputs["split"]))
         mixed += sft_sequences(again, prompt, tune, encoder)
+    if tune["materials"]:
+        mixed += material_sequences(split.unheld(ctx.inputs["split"], paragraphs), prompt, encoder)
     if tune["general"]:
         mixed += general_sequences(general.read(ctx.inputs["general"]), encoder)
     dev = sft_sequences(split.read(ctx.inputs["split"], "dev"), prompt, tune, encoder)
@@ -83,7 +93,7 @@ def _own_pairs(ctx: Context, part: str) -> list[Pair]:
     found = [pair for pair in pairs.read(ctx.inputs["pairs"], part) if stage in (None, pair.stage)]
     if not found:
         raise UserError(
-            f"the {part} part has no pair for stage {stage!r}; raise pairs.limit or set dpo.per_stage=false"
+            f"the {part} part has no pair for stage {stage!r}; raise pairs' limits or set dpo.per_stage=false"
         )
     return found
 
@@ -141,7 +151,8 @@ def run(ctx: Context) -> None:
     setup = (_sft_setup if config["objective"] == "sft" else _dpo_setup)(ctx, source)
     pad = int(setup.tokenizer.pad_token_id)
     bf16 = config["model"]["dtype"] == "bfloat16"
-    fuse(setup.model, max(max(map(len, unit)) for unit in setup.train + setup.dev))
+    longest = max(max(map(len, unit)) for unit in setup.train + setup.dev)
+    fuse(inner(setup.model), longest)
     reference, dev_reference = _references(ctx, setup, pad, strategy["micro_batch"], bf16)
     lengths = [max(map(len, unit)) for unit in setup.train]
     schedule = make_schedule(lengths, optim["batch_size"], strategy["micro_batch"], optim["epochs"], config["seed"])
@@ -158,7 +169,7 @@ def run(ctx: Context) -> None:
     _fit(ctx, module, Loader(schedule, _maker(setup.train, reference, pad)), dev, keeper, val_every)
     export(setup.model, setup.tokenizer, ctx.out, DTYPES[config["model"]["dtype"]])
     probe = _to(dev[0], inner(setup.model).device)
-    drift = verify_export(setup.model, ctx.out, source, config["model"], config["tune"], probe)
+    drift = verify_export(setup.model, ctx.out, source, config["model"], config["tune"], probe, longest)
     ctx.say(f"export reloaded: largest difference {drift:.2e} nats")
     records.write(ctx.out / "curves.jsonl", keeper.curves)
     ctx.cost |= {

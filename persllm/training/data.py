@@ -12,7 +12,7 @@ from persllm.errors import UserError
 from persllm.language_model import chat_ids, text_ids
 from persllm.packs import Card
 from persllm.prompting import GENERIC, Message, Source, build
-from persllm.records import GeneralItem, Item, Pair, Reanswer
+from persllm.records import GeneralItem, Item, Material, Pair, Reanswer
 from persllm.training.batch import Sequence
 
 
@@ -67,6 +67,15 @@ def reanswered(items: list[Item], reanswers: list[Reanswer]) -> list[Item]:
         for item in items
         if item.id in again
     ]
+
+
+RECALL = {"knowledge": "What is known of you?", "speech": "Say something in your own words."}
+"""The question that a paragraph of each kind answers, where paragraphs are trained on."""
+
+
+def material_sequences(paragraphs: list[Material], source: Source, encoder: Encoder) -> list[Sequence]:
+    """Return one sequence per paragraph, under its stage's prompt and with no analysis."""
+    return [encoder.encode(build(source, m.stage, RECALL[m.kind]), m.text) for m in paragraphs]
 
 
 def general_sequences(items: list[GeneralItem], encoder: Encoder) -> list[Sequence]:

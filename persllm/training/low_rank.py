@@ -14,8 +14,6 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor
 
-from persllm.training.adapters import inner
-
 _SHORT = 512
 """Up to this many tokens a CPU computes attention faster as matrix products than by the flash kernel's backward."""
 
@@ -52,12 +50,12 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
 
 
 def fuse(model: Any, longest: int) -> int:
-    """Switch a PEFT model's plain LoRA layers to this form for training; return how many.
+    """Switch a model's plain LoRA layers to this form for training; return how many.
 
     Layers with dropout or a bias keep PEFT's own forward, and so does everything that is loaded later.
 
     Args:
-        model: a PEFT model; a model without LoRA layers is left as it is.
+        model: a transformers model, with LoRA layers or without.
         longest: tokens of the longest sequence that will be trained on.
     """
     layers = [
@@ -70,5 +68,5 @@ def fuse(model: Any, longest: int) -> int:
     for layer in layers:
         layer.forward = types.MethodType(_forward, layer)
     if longest <= _SHORT and next(model.parameters()).device.type == "cpu":
-        inner(model).set_attn_implementation("eager")
+        model.set_attn_implementation("eager")
     return len(layers)
