@@ -48,12 +48,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _prepare() -> None:
-    from persllm.memory import keep_freed_memory
-
-    # As persllm run sets up a process; both sides gain by it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
-    keep_freed_memory()
 
 
 def _load() -> float:

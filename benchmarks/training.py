@@ -15,8 +15,9 @@ from benchmarks.measure import Round, clock
 from benchmarks.workload import Workload
 from persllm.language_model import load_base
 from persllm.steps.train import Unit, _maker, reference_log_probs
-from persllm.training.adapters import attach, trained_state
+from persllm.training.adapters import attach, inner, trained_state
 from persllm.training.batch import Batch
+from persllm.training.fused import fuse
 from persllm.training.module import Personifier
 from persllm.training.schedule import Loader, Schedule, make_schedule
 
@@ -121,6 +122,7 @@ class Ours:
         self.name = "persllm"
         self.job = job
         self.tuned = job.model()
+        fuse(inner(self.tuned), max(max(map(len, unit)) for unit in job.units))
         self.state = {name: value.clone() for name, value in trained_state(self.tuned).items()}
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)

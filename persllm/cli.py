@@ -8,6 +8,7 @@ import importlib
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import NoReturn
 
@@ -99,8 +100,13 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 done, 1 some steps failed, 2 bad input, 130 stopped.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return guard(lambda: _dispatch(sys.argv[1:] if argv is None else argv))
+
+
+def guard(work: Callable[[], int]) -> int:
+    """Do the work and return its exit code; tell what the user can mend in words, with no traceback."""
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        return work()
     except UserError as error:
         for line in str(error).split("\n"):
             print(f"error: {line}", file=sys.stderr)

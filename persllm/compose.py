@@ -131,7 +131,8 @@ def _persona_choice(choice: str) -> tuple[str, str | None]:
         return choice, None
     path = Path(choice)
     if path.is_dir():
-        return options("persona")[0], str(path)
+        # In full: a folder may bear a shipped pack's name.
+        return options("persona")[0], str(path.resolve())
     if "/" in choice:
         raise UserError(f"persona={choice}: no such folder; expected a folder with persona.yaml or a shipped persona")
     return choice, None

@@ -154,7 +154,9 @@ def classify(error: BaseException) -> dict[str, str]:
     if isinstance(error, UserError):
         kind, hint = "config", "mend the input named above, then run the same command again"
     elif isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
-        kind, hint = "out_of_memory", "halve strategy.micro_batch or generate.batch_size, or shorten model.max_length"
+        kind = "out_of_memory"
+        hint = "a train step: `persllm retry` with half the strategy.micro_batch; another: `persllm run` with less "
+        hint += "generate.batch_size"
     elif isinstance(error, OSError) and error.errno == 28:
         kind, hint = "disk_full", "free some disk space, then run the same command again; nothing finished is lost"
     elif isinstance(error, FloatingPointError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import shutil
 import warnings
@@ -154,10 +153,3 @@ def resize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         with torch.no_grad():
             for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
                 embedding.weight[old:] = mean.to(embedding.weight.dtype)  # type: ignore[union-attr]
-
-
-def chat_template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the hash of a tokenizer's chat template, for the record."""
-    import hashlib
-
-    return hashlib.sha256(json.dumps(tokenizer.chat_template).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Peak memory of the present process, and the allocator setting that training on a CPU wants."""
+"""Peak memory of the present process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import resource
 import sys
 from pathlib import Path
 
-_MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 _LARGE = 2**30
 
 
@@ -30,20 +29,6 @@ def peak_bytes() -> int:
         pass
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to reuse freed blocks instead of returning them to the kernel.
-
-    Activations and logits are allocated and freed every step; without this each one is mapped and zeroed anew,
-    which was measured to cost a sixth of a LoRA step on two cores.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_MMAP_MAX, 0)
-        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    except (OSError, AttributeError):
-        return
 
 
 def release_freed_memory() -> None:

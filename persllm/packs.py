@@ -190,6 +190,8 @@ def load_items(root: Path, card: Card, materials: list[Material]) -> tuple[list[
                     f"{places[item.id]}: premise_pair {item.premise_pair!r} is no twin of {item.id!r}; "
                     "twins name each other and share a material"
                 )
+    # Stages that this study leaves out have items too, which a re-answer may be to.
+    everywhere = {row.get("id") for path in root.glob("*/items.jsonl") for _, row in records.read_json_lines(path)}
     reanswers: list[Reanswer] = []
     for stage in card.stages:
         path = root / stage / "reanswers.jsonl"
@@ -197,7 +199,7 @@ def load_items(root: Path, card: Card, materials: list[Material]) -> tuple[list[
             row = _keys(row, ("item", "analysis", "response"), where)
             row["item_id"] = row.pop("item")
             target = by_id.get(row["item_id"])
-            if target is None and len(card.stages) > 1:
+            if target is None and row["item_id"] not in everywhere:
                 raise UserError(f"{where}: item {row['item_id']!r} is in no items.jsonl of this pack")
             if target is not None and target.stage == stage:
                 raise UserError(

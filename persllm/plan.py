@@ -13,7 +13,7 @@ from typing import Any
 from persllm import packs
 from persllm.compose import Cell, Resolved, slug
 from persllm.errors import UserError
-from persllm.identity import differences, fingerprint, tree_sha256
+from persllm.identity import differences, file_sha256, fingerprint, tree_sha256
 from persllm.models import model_identity, package_folder
 from persllm.schema import Config, Method, Prompt, Recipe
 from persllm.steps import VERSIONS
@@ -138,11 +138,13 @@ class _Builder:
         return self.split(config, pack).inputs["annotate"].inputs["materials"]
 
     def others(self, config: Config) -> list[str]:
-        own = config.persona.pack
-        if config.pairs.others is not None:
-            return config.pairs.others
-        shipped = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
-        return [p for p in self.personas if p != own] or [p for p in shipped if p != own]
+        own = packs.folder(config.persona.pack)
+        shipped = [p.name for p in packs.SHIPPED.iterdir() if p.is_dir()]
+        for named in (config.pairs.others or self.personas, shipped):
+            others = sorted(p for p in named if packs.folder(p) != own)
+            if others or config.pairs.others:
+                break
+        return others
 
     def pairs(self, config: Config) -> Step:
         own = config.persona.pack
@@ -177,6 +179,15 @@ class _Builder:
                 except UserError as error:
                     raise UserError(f"{key}: {error}") from error
 
+    def general_file(self, config: Config) -> dict[str, Any]:
+        """Return what identifies the file of general data, where it is one."""
+        path = Path(config.general.source)
+        if path.suffix.lower() not in (".json", ".jsonl", ".parquet"):
+            return {}
+        if not path.is_file():
+            raise UserError(f"general.source={path}: no such file; expected self, a data file or a dataset id")
+        return {"sha256": file_sha256(path)}
+
     def local(self, config: Config) -> dict[str, Any]:
         return {"model_path": config.model.path}
 
@@ -190,7 +201,7 @@ class _Builder:
         common = {"model": self.model(config), "recipe": config.method.prompt.recipe.value, "seed": config.seed}
         inputs = {"materials": self.materials(config, config.persona.pack), "split": split}
         if tune.general:
-            general = {"general": plain(config.general), "model": self.model(config)}
+            general = {"general": plain(config.general) | self.general_file(config), "model": self.model(config)}
             inputs["general"] = self.step("general", config.general.source, general, local=self.local(config))
         meaning = common | {"objective": "sft", "tune": shared, "optim": plain(tune.sft)}
         local = self.local(config) | {"strategy": plain(config.strategy)}
@@ -274,10 +285,13 @@ def build(resolved: Resolved) -> Plan:
 
 
 def baseline_of(cell: Cell, resolved: Resolved) -> str:
-    """Return the baseline arm's label for a cell: the variant of the baseline method with the same swept values."""
+    """Return the baseline arm's label for a cell: the variant of the baseline method with the same swept values.
+
+    The baseline's own variants are compared with the first of them.
+    """
     arms = {c.arm: c for c in resolved.cells if c.arm.split("[")[0] == resolved.study.baseline}
     for label, other in arms.items():
-        if dict(other.variant).items() <= dict(cell.variant).items():
+        if cell.arm not in arms and dict(other.variant).items() <= dict(cell.variant).items():
             return label
     return next(iter(arms))
 

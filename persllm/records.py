@@ -31,6 +31,10 @@ class Material:
     source: str
 
 
+PREMISES = ("false_premise", "true_premise")
+"""The patterns of the matched twins."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One annotated turn: a question, an analysis and a response in character.
@@ -52,7 +56,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Reanswer:
-    """The answer that ``stage`` gives to an item that was asked of the other stage (paper.md 1.6)."""
+    """The answer that ``stage`` gives to an item that was asked of the other stage."""
 
     item_id: str
     persona: str
@@ -83,6 +87,7 @@ class Pair:
     persona: str
     stage: str
     kind: str
+    pattern: str
     prompt: str
     chosen: list[str]
     rejected: list[str]

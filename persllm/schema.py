@@ -112,7 +112,7 @@ class General:
 
 @dataclass(kw_only=True)
 class Pairs:
-    """Group pairs: automatic preferences (paper section "automatic DPO", paper.md 1.6)."""
+    """Group pairs: automatic preferences (arXiv 2407.12393, section "automatic DPO")."""
 
     cross_persona: bool = True
     cross_stage: bool = True
@@ -171,7 +171,7 @@ class Optim:
     clip: float = 1.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     validations: int = 6
-    """How many times held-out loss is measured, evenly spread."""
+    """How many times held-out loss is measured, evenly spread; after the last step in any case."""
     patience: int = 3
     """Stop after this many validations without improvement; the best weights are kept."""
 
@@ -242,7 +242,7 @@ class Strategy:
     devices: int = 1
     nodes: int = 1
     micro_batch: int = 8
-    """Sequences per forward pass and device; must divide the batch size."""
+    """Sequences per forward pass and device (a pair is two of them); must divide the batch size."""
     checkpoint_seconds: float = 30.0
     """How often training state is saved for resuming."""
 

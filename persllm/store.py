@@ -159,11 +159,6 @@ class StepDir:
         lease.start()
         return lease
 
-    def reset(self) -> None:
-        """Forget a failed step, so that it starts from nothing."""
-        with self._locked():
-            (self.path / "FAILED.json").unlink(missing_ok=True)
-
 
 def lease_alive(lease: dict[str, Any]) -> bool:
     """Return whether a lease's owner lives: by its pid on this host, else by its heartbeat."""

@@ -101,15 +101,12 @@ def problems(config: Config) -> Iterator[str]:
                 f"method.prompt.recipe is {method.prompt.recipe.value} for tuned method {method.name!r}; "
                 "expected brief, name or profile"
             )
-        for name, optim in (("sft", method.tune.sft), ("dpo", method.tune.dpo)):
-            if (
-                optim is not None
-                and optim.batch_size % strategy.micro_batch
-                and optim.batch_size > strategy.micro_batch
-            ):
+        for name, optim, unit in (("sft", method.tune.sft, 1), ("dpo", method.tune.dpo, 2)):
+            micro = max(1, strategy.micro_batch // unit)
+            if optim is not None and optim.batch_size % micro and optim.batch_size > micro:
                 yield (
-                    f"method.tune.{name}.batch_size is {optim.batch_size}; expected a multiple of "
-                    f"strategy.micro_batch ({strategy.micro_batch})"
+                    f"method.tune.{name}.batch_size is {optim.batch_size}; expected a multiple of {micro}, as "
+                    f"strategy.micro_batch is {strategy.micro_batch}" + (" sequences" if unit == 2 else "")
                 )
         if method.tune.dpo is not None and not (config.pairs.cross_persona or config.pairs.cross_stage):
             yield (

@@ -13,7 +13,13 @@ from persllm.verbs import chat
 pytestmark = pytest.mark.pipeline
 
 ASK = ["--ask", "What do you make of Christmas?"]
-TUNED = ["method=persllm", "method.tune.repeat=1", "method.tune.general=false", "method.tune.dpo=null"]
+TUNED = [
+    "method=persllm",
+    "method.tune.repeat=1",
+    "method.tune.general=false",
+    "method.tune.materials=false",
+    "method.tune.dpo=null",
+]
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from persllm.metrics import Likelihood, View, choice, likelihood, overlap, premise, robot
+from persllm.metrics import Likelihood, View, choice, likelihood, lower_is_better, overlap, premise, robot
 from persllm.records import Generation, Item
-from persllm.steps.compare import METRIC_ORDER, lower_is_better
+from persllm.steps.compare import METRIC_ORDER
 
 
 def view(response="Humbug, I say.", pattern="knowledge", text=None, **likelihoods):

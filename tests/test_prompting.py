@@ -142,7 +142,13 @@ def test_temporal_label(sources, recipe, label):
 
 def test_training_and_generation_ask_alike(lab, tmp_path):
     """A tuned arm is asked with the very tokens that it learned to answer."""
-    cell = lab.cell("persllm", "method.tune.repeat=1", "method.tune.general=false", "method.tune.dpo=null")
+    cell = lab.cell(
+        "persllm",
+        "method.tune.repeat=1",
+        "method.tune.general=false",
+        "method.tune.materials=false",
+        "method.tune.dpo=null",
+    )
     ctx = lab.context(cell.train[0], tmp_path / "train")
     made = tiny_module.train._sft_setup(ctx, str(lab.model))
     ctx = lab.context(cell.generate, tmp_path / "generate")

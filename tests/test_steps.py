@@ -216,7 +216,7 @@ def test_a_file_without_turns_is_refused(lab, tmp_path):
 
 
 def test_a_missing_source_is_named(lab, tmp_path):
-    with pytest.raises(UserError, match=r"general\.source=.*none\.jsonl: cannot be loaded"):
+    with pytest.raises(UserError, match=r"general\.source=.*none\.jsonl: cannot be read"):
         _general(lab, tmp_path, tmp_path / "none.jsonl")
 
 
@@ -292,7 +292,7 @@ def test_scores_are_those_of_the_prompt_that_was_answered(lab, tmp_path):
 
 
 def test_an_arm_that_analyses_is_scored_after_its_own_analysis(lab, tmp_path):
-    words = ["method.tune.repeat=1", "method.tune.general=false", "method.tune.dpo=null"]
+    words = ["method.tune.repeat=1", "method.tune.general=false", "method.tune.materials=false", "method.tune.dpo=null"]
     step = lab.cell("persllm", *words).evaluate
     ctx = lab.context(step, tmp_path / "evaluate")
     evaluate.run(ctx)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.pipeline
 
 OFFLINE = {"mode": "offline", "project": "persllm", "entity": None, "group": "tiny-00000000"}
 SECRET = "0123456789abcdef0123456789abcdef01234567"
-WORDS = ["method.tune.repeat=1", "method.tune.general=false"]
+WORDS = ["method.tune.repeat=1", "method.tune.general=false", "method.tune.materials=false"]
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from persllm.training.module import Personifier
 pytestmark = pytest.mark.pipeline
 
 QUICK = ["method.tune.repeat=1", "method.tune.analysis=false", "method.tune.general=false"]
-QUICK += ["method.tune.reanswers=false"]
+QUICK += ["method.tune.reanswers=false", "method.tune.materials=false"]
 OBJECTIVES = pytest.mark.parametrize(("objective", "name"), [(0, "sft"), (1, "dpo")])
 
 
@@ -266,6 +266,14 @@ def test_switches_change_what_is_learned(lab, tmp_path):
 
     _, made = setup(lab, tmp_path, *QUICK, "method.tune.repeat=3")
     assert decoded(lab, made) == base * 3
+
+    _, made = setup(lab, tmp_path, *QUICK, "method.tune.materials=true")
+    _, paragraphs = materials.read(ctx.inputs["materials"])
+    free = split.unheld(ctx.inputs["split"], paragraphs)
+    assert 20 < len(free) < len(paragraphs)
+    assert len(made.train) == len(items) + len(free)
+    for paragraph, text in zip(free, decoded(lab, made)[len(items) :], strict=True):
+        assert paragraph.text in text
 
     _, made = setup(lab, tmp_path, *QUICK, "method.tune.reanswers=true")
     again = {r.item_id: r for r in split.read_reanswers(ctx.inputs["split"])}

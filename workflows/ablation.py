@@ -8,29 +8,33 @@ recipe is the baseline; steps that variants share (materials, split, SFT where o
 
 import dataclasses
 import sys
-from pathlib import Path
 
 from persllm.compose import Cell, Resolved, resolve
-from persllm.execute import graceful_stop, run_plan
 from persllm.plan import build
-from persllm.verbs.run import Progress, prepare
+from persllm.verbs.run import run_script
 
 OFF = {
-    "analysis": ("method.tune.analysis", "false"),
-    "anti_induction": ("method.tune.anti_induction", "false"),
-    "temporal_label": ("method.tune.temporal_label", "none"),
-    "reanswers": ("method.tune.reanswers", "false"),
-    "materials": ("method.tune.materials", "false"),
-    "general": ("method.tune.general", "false"),
-    "dpo": ("method.tune.dpo", "null"),
+    "analysis": ["method.tune.analysis=false"],
+    "anti_induction": ["method.tune.anti_induction=false"],
+    # Weights of its own would still tell a stage apart.
+    "temporal_label": ["method.tune.temporal_label=none", "method.tune.dpo.per_stage=false"],
+    "repeat": ["method.tune.repeat=1"],
+    "reanswers": ["method.tune.reanswers=false"],
+    "materials": ["method.tune.materials=false"],
+    "general": ["method.tune.general=false"],
+    "cross_persona": ["pairs.cross_persona=false"],
+    "cross_stage": ["pairs.cross_stage=false"],
+    "per_stage": ["method.tune.dpo.per_stage=false"],
+    "dpo": ["method.tune.dpo=null"],
 }
 
 
 def without(ingredient: str, words: list[str]) -> list[Cell]:
     """Return the cells of the recipe with one ingredient off, as an arm of its own."""
-    key, value = OFF[ingredient]
-    cells = resolve([*words, f"{key}={value}"]).cells
-    return [dataclasses.replace(c, arm=f"persllm[{ingredient}=off]", variant=((key, value),)) for c in cells]
+    off = OFF[ingredient]
+    variant = tuple((key, value) for key, _, value in (word.partition("=") for word in off))
+    cells = resolve([*words, *off]).cells
+    return [dataclasses.replace(c, arm=f"persllm[{ingredient}=off]", variant=variant) for c in cells]
 
 
 def study(overrides: list[str]) -> Resolved:
@@ -42,13 +46,7 @@ def study(overrides: list[str]) -> Resolved:
 
 def main(overrides: list[str]) -> int:
     """Run the study."""
-    plan = build(study(overrides))
-    outputs = Path(plan.resolved.config.outputs)
-    prepare(plan, outputs)
-    with graceful_stop():
-        outcome = run_plan(plan, outputs, Progress(len(plan.steps) + 2, sys.stdout).tell)
-    print(f"report: {outcome.study}/report.html" if outcome.study else "nothing to compare")
-    return 1 if outcome.failed else 0
+    return run_script(lambda: build(study(overrides)))
 
 
 if __name__ == "__main__":

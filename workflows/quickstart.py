@@ -6,12 +6,10 @@ does what `persllm run study=quickstart [key=value ...]` does, and shows the cha
 """
 
 import sys
-from pathlib import Path
 
 from persllm.compose import resolve
-from persllm.execute import graceful_stop, run_plan
-from persllm.plan import PlannedCell, build
-from persllm.verbs.run import Progress, prepare
+from persllm.plan import Plan, PlannedCell, build
+from persllm.verbs.run import run_script
 
 
 def chain(planned: PlannedCell) -> str:
@@ -23,17 +21,17 @@ def chain(planned: PlannedCell) -> str:
     return " -> ".join([*steps, "generate", "evaluate"])
 
 
-def main(overrides: list[str]) -> int:
-    """Expand the study into cells, run every step, then compare and report over all cells."""
+def quickstart(overrides: list[str]) -> Plan:
+    """Expand the study into cells and their steps, and show them."""
     plan = build(resolve(["study=quickstart", *overrides]))
     for planned in plan.cells:
         print(f"{planned.cell.arm}, {planned.cell.persona}: {chain(planned)}")
-    outputs = Path(plan.resolved.config.outputs)
-    prepare(plan, outputs)
-    with graceful_stop():
-        outcome = run_plan(plan, outputs, Progress(len(plan.steps) + 2, sys.stdout).tell)
-    print(f"report: {outcome.study}/report.html" if outcome.study else "nothing to compare")
-    return 1 if outcome.failed else 0
+    return plan
+
+
+def main(overrides: list[str]) -> int:
+    """Run every step, then compare and report over all cells."""
+    return run_script(lambda: quickstart(overrides))
 
 
 if __name__ == "__main__":

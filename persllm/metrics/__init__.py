@@ -53,3 +53,8 @@ def prefers_gold_over_prior(view: View, other: str) -> float | None:
         return None
     gain = {kind: view.likelihoods[kind].per_token - view.prior[kind].per_token for kind in ("gold", other)}
     return float(gain["gold"] > gain[other])
+
+
+def lower_is_better(metric: str) -> bool:
+    """Return whether a smaller value is better, as the metric's name says."""
+    return metric.endswith(("_rate", "_acceptance", "_denial", "_loss"))

@@ -11,13 +11,15 @@ from persllm.records import Material
 
 
 def nearest(paragraphs: list[Material], question: str, words: int, embedder: str) -> list[Material]:
-    """Return the paragraphs nearest to a question, best first, until the next one would pass the budget."""
+    """Return the paragraphs nearest to a question, best first, that fit the budget; one too long is passed over."""
+    if not paragraphs:
+        return []
     close = embed([m.text for m in paragraphs], embedder) @ embed([question], embedder)[0]
     chosen, used = [], 0
     for index in np.argsort(-close, kind="stable").tolist():
         length = len(paragraphs[index].text.split())
         if used + length > words:
-            break
+            continue
         chosen.append(paragraphs[index])
         used += length
     return chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from persllm.steps.compare import lower_is_better
+from persllm.metrics import lower_is_better
 
 LABELS: dict[str, tuple[str, str]] = {
     "gold_log_likelihood": ("Gold log-likelihood", "nats per token"),

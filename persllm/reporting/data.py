@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from persllm.execute import Context
+from persllm.metrics import lower_is_better
 from persllm.records import Generation, Item, Score, read, read_json_lines
-from persllm.steps.compare import lower_is_better
 from persllm.store import read_json
 
 Row = dict[str, Any]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from persllm.metrics import lower_is_better
 from persllm.reporting import direction, interval, p_text, short, title, unit
 from persllm.reporting.data import Contrast, Study
-from persllm.steps.compare import lower_is_better
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from persllm import reporting
+from persllm.metrics import lower_is_better
 from persllm.reporting import plots
 from persllm.reporting.data import Receipt, Study
 from persllm.reporting.headline import headline
-from persllm.steps.compare import COSTS, lower_is_better
+from persllm.steps.compare import COSTS
 
 FOLDER = Path(__file__).parent
 Row = dict[str, Any]

@@ -16,9 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from persllm.metrics import lower_is_better
 from persllm.reporting import direction, interval, short, title, unit
 from persllm.reporting.data import Arm, Contrast, Curve
-from persllm.steps.compare import lower_is_better
 
 PALETTE = ("#0072b2", "#d98c00", "#009e73", "#d55e00", "#c46a9b", "#3fa0dc", "#8c8c1a", "#8a6fd1", "#a0623a", "#7f7f7f")
 """Okabe and Ito's colours (told apart by colour-blind readers), the pale ones darkened for white paper."""

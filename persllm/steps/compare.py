@@ -45,11 +45,6 @@ Series = dict[Key, dict[int, float]]
 """One arm's values of one metric: item, then seed; NaN where missing (null, or no finite number)."""
 
 
-def lower_is_better(metric: str) -> bool:
-    """Return whether a smaller value is better, as the metric's name says."""
-    return metric.endswith(("_rate", "_acceptance", "_denial", "_loss"))
-
-
 @dataclass
 class Scores:
     """All scores of a study, relabelled with each cell's arm, persona and seed."""

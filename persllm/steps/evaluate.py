@@ -29,6 +29,8 @@ def metric_modules(names: list[str]) -> list[ModuleType]:
         try:
             found.append(importlib.import_module(f"persllm.metrics.{name}"))
         except ModuleNotFoundError as error:
+            if error.name != f"persllm.metrics.{name}":
+                raise
             known = ("likelihood", "choice", "premise", "overlap", "robot")
             raise UserError(
                 f"evaluate.metrics: no metric {name!r} in persllm/metrics{did_you_mean(name, known)}"
@@ -86,7 +88,10 @@ def run(ctx: Context) -> None:
         if role.startswith("other_")
         for item in split.read(path, "test")
     ]
-    stage_answers = {again.item_id: again.response for again in split.read_reanswers(ctx.inputs["split"])}
+    stage_answers: dict[str, str] = {}
+    for again in split.read_reanswers(ctx.inputs["split"]):
+        # With more than two stages, the card's first other one competes.
+        stage_answers.setdefault(again.item_id, again.response)
     generic = {g.item_id: g.response or "" for g in generate.read(ctx.inputs["generic"])}
     options = answer_options(items, others, stage_answers, generic, ctx.config["embedder"])
     made = {g.item_id: g for g in generate.read(ctx.inputs["generate"])}
@@ -98,6 +103,7 @@ def run(ctx: Context) -> None:
     stages = list(dict.fromkeys(item.stage for item in items))
     with bar(len(items), f"{arm['arm']} likelihoods") as progress:
         for voice in generate.voices(ctx.inputs, stages):
+            model = None  # Freed before the next stage's weights are loaded.
             model, tokenizer = generate.load_arm(ctx, voice[0])
             for item in (one for one in items if one.stage in voice):
                 ctx.check_stop()

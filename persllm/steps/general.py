@@ -48,17 +48,17 @@ def _from_datasets(source: str, split: str, limit: int) -> tuple[list[GeneralIte
             rows = datasets.load_dataset(kind, data_files=source, split="train", streaming=True)
         else:
             rows = datasets.load_dataset(source, split=split, streaming=True)
+        found, skipped = [], 0
+        for index, row in enumerate(rows):
+            if len(found) == limit:
+                break
+            made = turn(dict(row))
+            if made is None:
+                skipped += 1
+            else:
+                found.append(GeneralItem(id=f"general-{index}", question=made[0], response=made[1], source=source))
     except Exception as error:
-        raise UserError(f"general.source={source}: cannot be loaded ({str(error).splitlines()[0]})") from error
-    found, skipped = [], 0
-    for index, row in enumerate(rows):
-        if len(found) == limit:
-            break
-        made = turn(dict(row))
-        if made is None:
-            skipped += 1
-        else:
-            found.append(GeneralItem(id=f"general-{index}", question=made[0], response=made[1], source=source))
+        raise UserError(f"general.source={source}: cannot be read ({str(error).splitlines()[0]})") from error
     return found, skipped
 
 

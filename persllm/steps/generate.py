@@ -72,6 +72,7 @@ def run(ctx: Context) -> None:
     with bar(len(items), f"{config['arm']} replies") as progress, stream.open("a", encoding="utf-8") as file:
         file.write("\n")
         for stages in voices(ctx.inputs, list(source.card.stages)):
+            model = None  # Freed before the next stage's weights are loaded.
             model, tokenizer = load_arm(ctx, stages[0])
             own = [item for item in items if item.stage in stages]
             prompts |= {item.id: _prompt(tokenizer, source, item, config) for item in own}

@@ -1,6 +1,6 @@
 """Step pairs: automatic preferences against other personas and against the same persona at another stage.
 
-Built as in paper.md 1.6 (arXiv 2407.12393, automatic DPO): cross-persona rejections are the answer to the rank-th
+Built as in arXiv 2407.12393 (automatic DPO): cross-persona rejections are the answer to the rank-th
 nearest question of the other personas, and cross-stage ones are the other stage's answer to the same question.
 """
 
@@ -49,7 +49,8 @@ def cross_stage(items: list[Item], reanswers: list[Reanswer]) -> list[Pair]:
     for again in reanswers:
         item = by_id.get(again.item_id)
         if item is not None:
-            found.append(_pair(item.id, item, item.stage, "cross_stage", item, again, again.stage))
+            own = f"{item.id}-{again.stage}"
+            found.append(_pair(own, item, item.stage, "cross_stage", item, again, again.stage))
             found.append(_pair(f"{item.id}@{again.stage}", item, again.stage, "cross_stage", again, item, item.stage))
     return found
 
@@ -62,6 +63,7 @@ def _pair(
         persona=item.persona,
         stage=stage,
         kind=kind,
+        pattern=item.pattern,
         prompt=item.question,
         chosen=[chosen.analysis, chosen.response],
         rejected=[rejected.analysis, rejected.response],

@@ -19,7 +19,7 @@ from persllm import records
 from persllm.errors import UserError
 from persllm.execute import Context
 from persllm.language_model import DTYPES, load_base, load_tokenizer, model_source
-from persllm.records import Pair
+from persllm.records import PREMISES, Pair
 from persllm.steps import general, materials, pairs, split
 from persllm.store import read_json, write_json
 from persllm.tracking import train_logger
@@ -35,7 +35,7 @@ from persllm.training.data import (
     reanswered,
     sft_sequences,
 )
-from persllm.training.low_rank import fuse
+from persllm.training.fused import fuse
 from persllm.training.module import Personifier
 from persllm.training.schedule import Loader, make_schedule
 
@@ -88,12 +88,18 @@ def _dpo_setup(ctx: Context, source: str) -> Setup:
 
 
 def _own_pairs(ctx: Context, part: str) -> list[Pair]:
-    """Return the pairs that this step tunes on: those that ask for its stage, where stages are tuned apart."""
-    stage = ctx.config["stage"]
-    found = [pair for pair in pairs.read(ctx.inputs["pairs"], part) if stage in (None, pair.stage)]
+    """Return the pairs that this step tunes on: its stage's, where stages are tuned apart; see also anti_induction."""
+    stage, premises = ctx.config["stage"], ctx.config["tune"]["anti_induction"]
+    found = [
+        pair
+        for pair in pairs.read(ctx.inputs["pairs"], part)
+        if stage in (None, pair.stage) and (premises or pair.pattern not in PREMISES)
+    ]
     if not found:
+        limits = "pairs.dev_limit" if part == "dev" else "pairs.cross_persona_limit or pairs.cross_stage_limit"
         raise UserError(
-            f"the {part} part has no pair for stage {stage!r}; raise pairs' limits or set dpo.per_stage=false"
+            f"the {part} part has no pair{f' for stage {stage!r}' if stage else ''}; raise {limits}"
+            + (" or set method.tune.dpo.per_stage=false" if stage else "")
         )
     return found
 
@@ -153,19 +159,19 @@ def run(ctx: Context) -> None:
     bf16 = config["model"]["dtype"] == "bfloat16"
     longest = max(max(map(len, unit)) for unit in setup.train + setup.dev)
     fuse(inner(setup.model), longest)
-    reference, dev_reference = _references(ctx, setup, pad, strategy["micro_batch"], bf16)
+    micro = strategy["micro_batch"] if config["objective"] == "sft" else max(1, strategy["micro_batch"] // 2)
     lengths = [max(map(len, unit)) for unit in setup.train]
-    schedule = make_schedule(lengths, optim["batch_size"], strategy["micro_batch"], optim["epochs"], config["seed"])
+    schedule = make_schedule(lengths, optim["batch_size"], micro, optim["epochs"], config["seed"])
+    val_every = max(1, len(schedule.steps) // optim["validations"]) * schedule.accumulation
+    keeper = Keeper(ctx, optim["patience"], strategy["checkpoint_seconds"], val_every, schedule)
+    reference, dev_reference = _references(ctx, setup, pad, micro, bf16)
     ctx.say(
         f"{len(setup.train)} training units, {len(setup.dev)} held out, {len(schedule.steps)} steps; "
         f"{schedule.repeated} units repeated to fill the last step; {setup.cut} answers cut at model.max_length"
     )
-    micro = strategy["micro_batch"]
     whole = [list(range(len(setup.dev)))[i : i + micro] for i in range(0, len(setup.dev), micro)]
     dev = [_maker(setup.dev, dev_reference, pad)(chosen, whole) for chosen in whole]
     module = Personifier(setup.model, config["objective"], optim, len(schedule.steps), schedule.accumulation)
-    val_every = max(1, len(schedule.steps) // optim["validations"]) * schedule.accumulation
-    keeper = Keeper(ctx, optim["patience"], strategy["checkpoint_seconds"], val_every)
     _fit(ctx, module, Loader(schedule, _maker(setup.train, reference, pad)), dev, keeper, val_every)
     export(setup.model, setup.tokenizer, ctx.out, DTYPES[config["model"]["dtype"]])
     probe = _to(dev[0], inner(setup.model).device)
@@ -179,8 +185,17 @@ def run(ctx: Context) -> None:
     }
 
 
+def _logger(ctx: Context) -> Any:
+    try:
+        return train_logger(ctx)
+    except Exception as error:
+        # The mirror is a convenience: no training is lost for it.
+        ctx.say(f"the W&B mirror failed: {error}")
+        return None
+
+
 def _fit(ctx: Context, module: Personifier, loader: Loader, dev: list[Batch], keeper: Keeper, val_every: int) -> None:
-    logger = train_logger(ctx)
+    logger = _logger(ctx)
     os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ from persllm.language_model import load_base, load_tokenizer, resize
 from persllm.packs import Card
 from persllm.prompting import stage_token
 from persllm.training.batch import Batch, completion_log_probs
-from persllm.training.low_rank import fuse
+from persllm.training.fused import fuse
 
 
 def add_stage_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card) -> list[int]:

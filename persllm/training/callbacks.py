@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from persllm.execute import Context, Interrupted, stop_asked
 from persllm.training.adapters import trained_state
 from persllm.training.batch import Batch
+from persllm.training.schedule import Schedule
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -46,13 +47,15 @@ class Keeper(Callback):
     Its state is in the checkpoint, so a resumed run ends with the same curves and the same weights.
     """
 
-    def __init__(self, ctx: Context, patience: int, every_seconds: float, val_every: int) -> None:
+    def __init__(self, ctx: Context, patience: int, every_seconds: float, val_every: int, schedule: Schedule) -> None:
         self.ctx = ctx
         self.patience = patience
         self.every_seconds = every_seconds
         self.val_every = val_every
+        self.total = len(schedule.micro_batches)
         self.best_file = ctx.work / "best.safetensors"
-        self.checkpoint = ctx.work / "last.ckpt"
+        # Its counters are of micro-batches: a state saved with others (a retry with less memory) would be misread.
+        self.checkpoint = ctx.work / f"last-x{schedule.accumulation}.ckpt"
         self.curves: list[dict[str, Any]] = []
         self.best = math.inf
         self.waited = 0
@@ -87,6 +90,11 @@ class Keeper(Callback):
             torch.set_rng_state(cpu)
             torch.cuda.set_rng_state_all(cuda)
 
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        """Have the last step validated too, which Lightning does at multiples only: it may be the best."""
+        if batch_idx + 1 == self.total:
+            trainer.val_check_batch = self.total
+
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
@@ -106,7 +114,7 @@ class Keeper(Callback):
         self.ctx.log(**self.curves[-1])
         for logger in trainer.loggers:
             logger.log_metrics({"train/loss": row["loss"], "train/learning_rate": self._rate}, step=row["step"])
-        if (batch_idx + 1) % self.val_every:
+        if (batch_idx + 1) % self.val_every and batch_idx + 1 < self.total:
             self._save_if_due(trainer)
         # Else after validation: Lightning would take a state saved here for a later one, and never validate.
 

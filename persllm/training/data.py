@@ -58,14 +58,12 @@ def sft_sequences(items: list[Item], source: Source, tune: dict[str, Any], encod
 
 
 def reanswered(items: list[Item], reanswers: list[Reanswer]) -> list[Item]:
-    """Return the other stage's answers to these items, as items of that stage."""
-    again = {r.item_id: r for r in reanswers}
+    """Return the other stages' answers to these items, as items of those stages."""
     return [
-        dataclasses.replace(
-            item, stage=again[item.id].stage, analysis=again[item.id].analysis, response=again[item.id].response
-        )
+        dataclasses.replace(item, stage=again.stage, analysis=again.analysis, response=again.response)
         for item in items
-        if item.id in again
+        for again in reanswers
+        if again.item_id == item.id
     ]
 
 

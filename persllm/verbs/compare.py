@@ -24,7 +24,6 @@ EXAMPLES = """  persllm compare
 
 _ARM = 16
 """An arm's name up to this long leaves room for three metrics beside it on 80 columns, else for two."""
-_LOWER = ("_rate", "_acceptance", "_denial", "_loss")
 _COSTS = {
     "train_seconds": "train s",
     "train_tokens": "train tok",
@@ -145,7 +144,9 @@ def show(console: Console, folder: Path, primary: str) -> None:
 
 
 def _direction(metric: str) -> str:
-    return "lower is better" if metric.endswith(_LOWER) else "higher is better"
+    from persllm.metrics import lower_is_better
+
+    return "lower is better" if lower_is_better(metric) else "higher is better"
 
 
 def _number(text: str, places: int = 3) -> str:

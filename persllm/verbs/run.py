@@ -68,7 +68,6 @@ class Progress:
 
 def prepare(plan: Plan, outputs: Path) -> None:
     """Check that outputs can be written, and set up the process before torch is imported."""
-    from persllm.memory import keep_freed_memory
     from persllm.store import require_writable
 
     require_writable(outputs)
@@ -78,7 +77,6 @@ def prepare(plan: Plan, outputs: Path) -> None:
     threads = plan.resolved.config.launch.threads
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
-    keep_freed_memory()
 
 
 def drive(
@@ -139,6 +137,31 @@ def main(args: argparse.Namespace) -> int:
     plan, outputs = verbs.load(args.overrides)
     outcome = drive(args, plan, outputs, plan.steps, lambda tell: run_plan(plan, outputs, tell))
     return close(args, plan, outputs, outcome)
+
+
+def run_script(make: Callable[[], Plan]) -> int:
+    """Run a study that a script puts together; return the exit code that the command line would give.
+
+    Args:
+        make: builds the plan.
+    """
+    from persllm.cli import guard
+    from persllm.execute import Interrupted, graceful_stop, run_plan
+
+    def work() -> int:
+        plan = make()
+        outputs = Path(plan.resolved.config.outputs)
+        prepare(plan, outputs)
+        try:
+            with graceful_stop():
+                outcome = run_plan(plan, outputs, Progress(len(plan.steps) + 2, sys.stdout).tell)
+        except Interrupted:
+            print("stopped; the same command continues", file=sys.stderr)
+            return 130
+        print(f"report: {outcome.study}/report.html" if outcome.study else "nothing to compare")
+        return 1 if outcome.failed else 0
+
+    return guard(work)
 
 
 def _as_json(outcome: Outcome) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The fused LoRA layer against PEFT's own: same outputs, same gradients."""
+"""The fused LoRA layers and norms against PEFT's and transformers' own: same outputs, same gradients."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from persllm.training.low_rank import LowRankLinear, fuse
+from persllm.training.fused import LowRankLinear, RmsNorm, fuse
 
 
 def adapted(dropout=0.0, bias=False):
@@ -53,6 +53,12 @@ def test_gradients_by_finite_differences():
     for tensor in (x, down, up):
         tensor.requires_grad_()
     assert torch.autograd.gradcheck(lambda *ts: LowRankLinear.apply(ts[0], weight, ts[1], ts[2], 1.5), (x, down, up))
+
+
+def test_the_norms_gradient_by_finite_differences():
+    x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weight = torch.linspace(0.5, 2, 5)
+    assert torch.autograd.gradcheck(lambda t: RmsNorm.apply(t, weight, 1e-5), x, eps=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(("dropout", "bias", "count"), [(0.1, False, 0), (0.0, True, 6)])

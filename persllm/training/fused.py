@@ -1,8 +1,8 @@
-"""A LoRA linear layer as one autograd function.
+"""LoRA layers and norms as one autograd function each: the same numbers in fewer passes over the activations.
 
-PEFT's own forward scales and adds the adapter's output in passes over the whole activation, three of them a layer and
-as many backward. Here the scale sits on the small matrix and the additions inside the matrix products; with attention
-as plain matrix products (``fuse``), a step of a small model on two cores takes about two thirds of the time.
+PEFT's own forward scales and adds the adapter's output in passes of their own, three a layer and as many backward; here
+the scale sits on the small matrix and the additions inside the matrix products. With norms in one pass and attention as
+plain matrix products, a step of a small model on two cores takes about half of the time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 _SHORT = 512
 """Up to this many tokens a CPU computes attention faster as matrix products than by the flash kernel's backward."""
@@ -44,15 +45,40 @@ class LowRankLinear(torch.autograd.Function):
         return wide, None, (low_gradient.T @ flat).to(ctx.trained), (gradient.T @ low).to(ctx.trained) * ctx.scale, None
 
 
-def _forward(layer: Any, x: Tensor) -> Tensor:
+class RmsNorm(torch.autograd.Function):
+    """``x / rms(x) * weight`` over the last axis for a frozen weight, in float32 inside (arXiv 1910.07467)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """Return a tensor like ``x``."""
+        wide = x.float()
+        scale = torch.linalg.vecdot(wide, wide).div_(x.shape[-1]).add_(epsilon).rsqrt_().unsqueeze(-1)
+        ctx.save_for_backward(x, weight, scale)
+        return (wide * scale).to(x.dtype) * weight
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of x."""
+        x, weight, scale = ctx.saved_tensors
+        wide, gradient = x.float(), (gradients[0] * weight).float()
+        along = torch.linalg.vecdot(gradient, wide).unsqueeze(-1) * scale.square() / x.shape[-1]
+        return ((gradient - wide * along) * scale).to(x.dtype), None, None
+
+
+def _norm(norm: Any, x: Tensor) -> Tensor:
+    return RmsNorm.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[return-value]
+
+
+def _low_rank(layer: Any, x: Tensor) -> Tensor:
     down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     return LowRankLinear.apply(x, layer.base_layer.weight, down, up, layer.scaling["default"])  # type: ignore[return-value]
 
 
 def fuse(model: Any, longest: int) -> int:
-    """Switch a model's plain LoRA layers to this form for training; return how many.
+    """Switch a model's plain LoRA layers, and the frozen norms with them, for training; return how many layers.
 
-    Layers with dropout or a bias keep PEFT's own forward, and so does everything that is loaded later.
+    Layers with dropout or a bias keep PEFT's own forward, other norms than Llama's their own, and so does everything
+    that is loaded later.
 
     Args:
         model: a transformers model, with LoRA layers or without.
@@ -66,7 +92,10 @@ def fuse(model: Any, longest: int) -> int:
         and not getattr(module.lora_dropout["default"], "p", 0.0)
     ]
     for layer in layers:
-        layer.forward = types.MethodType(_forward, layer)
+        layer.forward = types.MethodType(_low_rank, layer)
+    for module in model.modules():
+        if type(module) is LlamaRMSNorm and not module.weight.requires_grad:
+            module.forward = types.MethodType(_norm, module)
     if longest <= _SHORT and next(model.parameters()).device.type == "cpu":
         model.set_attn_implementation("eager")
     return len(layers)
