@@ -7,7 +7,7 @@ import pytest
 from conftest import MODEL
 from fakes import make_pack
 
-from persllm import cli, compose
+from persllm import cli, compose, packs
 
 PROMPTED = ["method=prompt_name"]
 
@@ -211,3 +211,10 @@ def test_plan_of_a_refused_study_is_no_json(capsys, tmp_path):
     refused(capsys, tmp_path, ["pairs.rank=0", "--json"], "plan")
     assert cli.main(["plan", "persona=scrooge", "method=sft", *MODEL, f"outputs={tmp_path}/out", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["study"] == "quickstart"
+
+
+def test_a_folder_that_bears_a_shipped_name_is_the_folder(tmp_path, monkeypatch):
+    make_pack(tmp_path, "scrooge")
+    monkeypatch.chdir(tmp_path)
+    (cell,) = compose.resolve(["persona=./scrooge", "method=sft"]).cells
+    assert packs.folder(cell.config.persona.pack) == tmp_path / "scrooge"

@@ -18,6 +18,7 @@ import pytest
 from conftest import Small
 
 from persllm import cli, compose, plan
+from persllm.errors import UserError
 from persllm.validate import flatten
 
 GOLDEN = Path(__file__).parent / "golden" / "fingerprints.json"
@@ -128,6 +129,32 @@ def test_only_these_change_with(study, base, word, changed):
     before, now = fingerprints(base), fingerprints(build([*study.words, word]))
     assert before.keys() == now.keys()
     assert {step for step in before if before[step] != now[step]} == changed
+
+
+def test_variants_of_the_baseline_are_compared_with_the_first(study):
+    words = [w for w in study.words if not w.startswith("method=")]
+    made = build([*words, "method=persllm", "study.baseline=persllm", "pairs.rank=2,4,6"])
+    arms = list(dict.fromkeys(cell.cell.arm for cell in made.cells))
+    assert len(arms) == 3
+    assert {plan.baseline_of(cell.cell, made.resolved) for cell in made.cells} == {arms[0]}
+
+
+def test_a_persona_is_not_among_its_others(study, base):
+    packs = next(word for word in study.words if word.startswith("persona=")).removeprefix("persona=").split(",")
+    named = build([*study.words, f"pairs.others=[{','.join(packs)}]"])
+    assert fingerprints(named) == fingerprints(base)
+
+
+def test_general_data_is_known_by_its_content(study, base, tmp_path):
+    data = tmp_path / "general.jsonl"
+    with pytest.raises(UserError, match=r"general\.source=.*general\.jsonl: no such file"):
+        build([*study.words, f"general.source={data}"])
+    made = []
+    for text in ("{}", "{ }"):
+        data.write_text(text)
+        made.append(fingerprints(build([*study.words, f"general.source={data}"])))
+    changed = {step.split("/")[0] for step in made[0] if made[0][step] != made[1][step]}
+    assert changed == {"general", "train", "generate", "evaluate"}
 
 
 @pytest.mark.parametrize("word", ["compare.resamples=500", "study.primary=bleu", "study.baseline=sft"])

@@ -89,7 +89,10 @@ def undisturbed(lab, tmp_path, objective, words):
 
 
 def micro_batches(ctx):
-    return len(tiny_module.curves(ctx)) * ctx.config["optim"]["batch_size"] // ctx.local["strategy"]["micro_batch"]
+    rows = 2 if ctx.config["objective"] == "dpo" else 1
+    return (
+        len(tiny_module.curves(ctx)) * ctx.config["optim"]["batch_size"] * rows // ctx.local["strategy"]["micro_batch"]
+    )
 
 
 @CASES
@@ -137,6 +140,19 @@ def test_resumed_from_a_saved_state_it_ends_the_same(lab, tmp_path, undisturbed,
         assert tiny_module.curves(ctx) == tiny_module.curves(undisturbed), at
         assert tiny_module.weights(ctx) == tiny_module.weights(undisturbed), at
         assert ctx.cost["train_tokens"] == undisturbed.cost["train_tokens"]
+
+
+@pytest.mark.parametrize(("objective", "words"), [(0, SFT)])
+def test_a_state_of_another_micro_batch_is_not_continued(lab, tmp_path, children, undisturbed, objective, words):
+    """Its counters are of other micro-batches; a retry with less memory starts over, and ends the same."""
+    ctx = lab.context(lab.cell("persllm", *words).train[objective], tmp_path / "smaller")
+    assert children(ctx, 2 * micro_batches(undisturbed) // 3, OFTEN, "after") == -signal.SIGKILL
+    assert list(ctx.work.glob("last-x*.ckpt"))
+    ctx.local["strategy"] = ctx.local["strategy"] | {"micro_batch": 1}
+    assert children(ctx, None, OFTEN, "") == 0
+    found, wanted = tiny_module.curves(ctx), tiny_module.curves(undisturbed)
+    assert [row["step"] for row in found] == [row["step"] for row in wanted]
+    assert [row["learning_rate"] for row in found] == [row["learning_rate"] for row in wanted]
 
 
 @pytest.mark.parametrize("validations", [1, 12])

@@ -15,7 +15,7 @@ from persllm.answer import ANALYSIS
 from persllm.decoding import generate_batch
 from persllm.language_model import load_tuned
 from persllm.prompting import GENERIC, build, stage_token
-from persllm.steps import general, materials, split, train
+from persllm.steps import general, materials, pairs, split, train
 from persllm.training.adapters import attach, inner, verify_export
 from persllm.training.batch import collate, completion_log_probs, row_sums
 from persllm.training.data import Encoder
@@ -300,6 +300,15 @@ def test_without_dpo_there_is_one_train_step_and_no_pairs(lab):
     assert [step.config["objective"] for step in one.train] == ["sft"]
     assert "pairs" in both.train[1].inputs
     assert "pairs" not in one.train[0].inputs
+
+
+def test_without_anti_induction_no_premise_is_preferred_either(lab, tmp_path):
+    step = lab.cell("persllm", *QUICK, "method.tune.anti_induction=false", "pairs.cross_stage_limit=null").train[1]
+    ctx = lab.context(step, tmp_path / "dpo")
+    known = {pair.pattern for pair in pairs.read(ctx.inputs["pairs"], "train")}
+    assert known == {"knowledge", "opinion", "false_premise", "true_premise"}
+    for part in ("train", "dev"):
+        assert {pair.pattern for pair in train._own_pairs(ctx, part)} <= {"knowledge", "opinion"}
 
 
 def test_each_stage_is_tuned_on_the_pairs_that_ask_for_it(lab, tmp_path):
