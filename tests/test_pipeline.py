@@ -211,4 +211,5 @@ def test_killed_at_random_moments_it_ends_the_same(tiny, tmp_path, capsys):
     ]
     assert weights[0] == weights[1]
     restarts = [json.loads(p.read_text())["restarts"] for p in (tmp_path / "killed").glob("*/*/run.json")]
-    assert sum(restarts) == hit
+    # One that was killed after its last file was written had nothing left to do.
+    assert 1 <= sum(restarts) <= hit

@@ -104,10 +104,13 @@ def test_retrieval_fills_its_budget_best_first(sources, words):
     pool = [m for m in source.materials if m.stage == "late"]
     found = nearest(pool, QUESTION, words, EMBEDDER)
     every = nearest(pool, QUESTION, 10**9, EMBEDDER)
-    assert found == every[: len(found)]
-    used = [len(m.text.split()) for m in every]
-    assert sum(used[: len(found)]) <= words
-    assert len(found) == len(every) or sum(used[: len(found) + 1]) > words
+    used = 0
+    for paragraph in every:
+        length = len(paragraph.text.split())
+        # Taken exactly where it fits beside what stood nearer.
+        assert (paragraph in found) == (used + length <= words)
+        used += length * (paragraph in found)
+    assert found == [m for m in every if m in found]
 
 
 def test_nothing_held_out_is_in_a_prompt(sources):

@@ -26,6 +26,7 @@ PAIR = {
     "persona": "p",
     "stage": "s",
     "kind": "cross_stage",
+    "pattern": "opinion",
     "prompt": "q",
     "chosen": ["a", "r"],
     "rejected": ["a", "r"],

@@ -216,7 +216,7 @@ def test_a_file_without_turns_is_refused(lab, tmp_path):
 
 
 def test_a_missing_source_is_named(lab, tmp_path):
-    with pytest.raises(UserError, match=r"general\.source=.*none\.jsonl: cannot be read"):
+    with pytest.raises(UserError, match=r"general\.source=.*none\.jsonl: no such file"):
         _general(lab, tmp_path, tmp_path / "none.jsonl")
 
 

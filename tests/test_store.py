@@ -176,13 +176,13 @@ def log_of(path):
 
 
 def test_two_processes_never_double_work(small):
-    """Four processes over one study of 31 steps: each step runs once, and all end well with the same study."""
+    """Four processes over one study of 35 steps: each step runs once, and all end well with the same study."""
     log = small.folder / "log.txt"
     procs = [small.spawn("run", FAKE_LOG=str(log), FAKE_SLEEP="0.03") for _ in range(4)]
     told = [proc.communicate(timeout=120) for proc in procs]
     assert [proc.returncode for proc in procs] == [0] * 4, told
     ran = log_of(log)
-    assert len(ran) == 31
+    assert len(ran) == 35
     assert set(ran.values()) == {1}
     assert len({line.split()[1] for line in log.read_text().splitlines()}) > 1
 
