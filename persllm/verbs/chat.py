@@ -67,7 +67,11 @@ def _require_ready(step: Any, outputs: Path, overrides: list[str]) -> None:
 
     trained = [needed for role, needed in step.inputs.items() if role.startswith("train")]
     if not all(needed.directory(outputs).is_done() for needed in trained):
-        raise UserError(f"this arm is not trained yet; run: persllm run {' '.join(overrides)}")
+        raise UserError(
+            f"this arm is not trained yet; run: persllm run {' '.join(overrides)} "
+            "(trained in a study of several personas? name the others, as that study's last line does: "
+            "pairs.others=[NAME])"
+        )
     cheap = [step.inputs["materials"], step.inputs["split"].inputs["annotate"], step.inputs["split"]]
     outcome = Outcome()
     run_steps(cheap, outputs, {"mode": "disabled"}, lambda *_: None, outcome)
@@ -130,6 +134,7 @@ class Talk:
                 do_sample=warm,
                 temperature=decoding["temperature"] if warm else None,
                 top_p=decoding["top_p"] if warm else None,
+                top_k=0 if warm else None,
                 streamer=shown,
             )
         print("" if shown.told else "(the reply broke off in its analysis; try --analysis)")
