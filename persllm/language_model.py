@@ -134,12 +134,15 @@ def load_tuned(
     """
     from peft import PeftModel
 
+    from persllm.training.fused import fuse
+
     tokenizer = load_tokenizer(str(artifacts / "tokenizer"))
     if (artifacts / "model").is_dir():
         return load_base(str(artifacts / "model"), config["dtype"]), tokenizer
     base = load_base(base_source, config["dtype"], config["revision"])
     resize(base, tokenizer)
     tuned = PeftModel.from_pretrained(base, str(artifacts / "adapter"), autocast_adapter_dtype=False)
+    fuse(base)
     return tuned.to(device()).eval(), tokenizer  # type: ignore[return-value]
 
 

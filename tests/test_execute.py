@@ -209,7 +209,7 @@ def test_threads_are_set_before_torch_is_imported(small):
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, cwd="tests", timeout=60)
 
 
-@pytest.mark.parametrize(("name", "arms"), [("quickstart", 3), ("ablation", 12)])
+@pytest.mark.parametrize(("name", "arms"), [("quickstart", 3), ("ablation", 11)])
 def test_workflows_run(small, capsys, name, arms):
     path = Path(__file__).parent.parent / "workflows" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)

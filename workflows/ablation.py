@@ -19,7 +19,6 @@ OFF = {
     # Weights of its own would still tell a stage apart.
     "temporal_label": ["method.tune.temporal_label=none", "method.tune.dpo.per_stage=false"],
     "repeat": ["method.tune.repeat=1"],
-    "reanswers": ["method.tune.reanswers=false"],
     "materials": ["method.tune.materials=false"],
     "general": ["method.tune.general=false"],
     "cross_persona": ["pairs.cross_persona=false"],

@@ -74,15 +74,14 @@ def _low_rank(layer: Any, x: Tensor) -> Tensor:
     return LowRankLinear.apply(x, layer.base_layer.weight, down, up, layer.scaling["default"])  # type: ignore[return-value]
 
 
-def fuse(model: Any, longest: int) -> int:
-    """Switch a model's plain LoRA layers, and the frozen norms with them, for training; return how many layers.
+def fuse(model: Any, longest: int | None = None) -> int:
+    """Switch a model's plain LoRA layers, and the frozen norms with them, to these forms; return how many layers.
 
-    Layers with dropout or a bias keep PEFT's own forward, other norms than Llama's their own, and so does everything
-    that is loaded later.
+    Layers with dropout or a bias keep PEFT's own forward, and other norms than Llama's their own.
 
     Args:
         model: a transformers model, with LoRA layers or without.
-        longest: tokens of the longest sequence that will be trained on.
+        longest: tokens of the longest sequence that will be trained on; None where nothing is trained.
     """
     layers = [
         module
@@ -96,6 +95,6 @@ def fuse(model: Any, longest: int) -> int:
     for module in model.modules():
         if type(module) is LlamaRMSNorm and not module.weight.requires_grad:
             module.forward = types.MethodType(_norm, module)
-    if longest <= _SHORT and next(model.parameters()).device.type == "cpu":
+    if longest is not None and longest <= _SHORT and next(model.parameters()).device.type == "cpu":
         model.set_attn_implementation("eager")
     return len(layers)
