@@ -124,4 +124,14 @@ def headline(study: Study) -> Headline:
         if notes:
             names = [f"{title(metric)} ({note})" if note else title(metric) for metric, note in notes.items()]
             points.append(f"{words} {', '.join(names)}.")
+    points += [point for other in ranked(study, study.primary, tuned=True)[1:] for point in _beside(study, other)]
     return Headline(_lead(study), points, tuned, outcomes)
+
+
+def _beside(study: Study, arm: str) -> list[str]:
+    """Return where a tuned arm that is not the best one is told apart from the prompted arms."""
+    outcomes = [outcome for metric in study.metrics if (outcome := _outcome(study, arm, metric)) is not None]
+    won = [title(o.metric) for o in outcomes if o.verdict == "tuned wins"]
+    lost = [f"{title(o.metric)} (`{o.duel.baseline}`)" for o in outcomes if o.verdict == "prompted wins"]
+    points = [f"`{arm}` beats every prompted arm on {', '.join(won)}."] if won else []
+    return points + ([f"A prompted arm beats `{arm}` on {', '.join(lost)}."] if lost else [])
