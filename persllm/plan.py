@@ -105,6 +105,7 @@ class _Builder:
         self.personas = list(dict.fromkeys(cell.config.persona.pack for cell in resolved.cells))
         self.memo: dict[Any, Any] = {}
         self.steps: dict[str, Step] = {}
+        self.reanswered: dict[str, bool] = {}
 
     def step(
         self,
@@ -124,7 +125,8 @@ class _Builder:
             root = packs.folder(pack)
             card = packs.load_card(root, stages)
             paragraphs = packs.load_materials(root, card)
-            packs.load_items(root, card, paragraphs)
+            _, reanswers = packs.load_items(root, card, paragraphs)
+            self.reanswered[pack] = bool(reanswers)
             name = root.name
             content = {"pack": name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
             materials = self.step("materials", name, content, local={"folder": str(root)})
@@ -150,10 +152,9 @@ class _Builder:
         own = config.persona.pack
         chosen = {k: v for k, v in plain(config.pairs).items() if k != "others"}
         stages = self.materials(config, own).config["stages"]
-        if config.pairs.cross_stage and len(stages) < 2:
-            raise UserError(
-                f"pairs.cross_stage is on but {own} has one stage, {stages[0]!r}; set pairs.cross_stage=false"
-            )
+        if config.pairs.cross_stage and (len(stages) < 2 or not self.reanswered[own]):
+            lack = "no reanswers.jsonl" if len(stages) > 1 else f"one stage, {stages[0]!r}"
+            raise UserError(f"pairs.cross_stage is on but {own} has {lack}; set pairs.cross_stage=false")
         inputs = {"split": self.split(config, own)}
         if config.pairs.cross_persona:
             inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}

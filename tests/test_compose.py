@@ -218,3 +218,13 @@ def test_a_folder_that_bears_a_shipped_name_is_the_folder(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (cell,) = compose.resolve(["persona=./scrooge", "method=sft"]).cells
     assert packs.folder(cell.config.persona.pack) == tmp_path / "scrooge"
+
+
+def test_cross_stage_pairs_need_reanswers(capsys, tmp_path):
+    pack = make_pack(tmp_path, "mute")
+    for file in pack.glob("*/reanswers.jsonl"):
+        file.unlink()
+    told = refused(capsys, tmp_path, [f"persona={pack}", "model=hf", "model.path=none/tiny"])
+    assert "pairs.cross_stage is on" in told
+    assert "no reanswers.jsonl" in told
+    assert "pairs.cross_stage=false" in told

@@ -88,8 +88,11 @@ def _cost(row: Row) -> str:
 
 def _table(console: Console, found: list[Row]) -> None:
     label = verbs.names([row.step for row in found])
-    headers, widths = ("step", "label", "state", "time", "why"), {"label": verbs.width_of(label)}
+    # A long label folds sooner than the reason beside it loses its words.
+    widths = {"label": min(verbs.width_of(label), max(12, console.width - 54))}
+    headers = ("step", "label", "state", "time", "why")
     table = verbs.table(headers, right=("time",), fixed=("step", "state"), widths=widths)
+    table.columns[1].max_width = widths["label"]
     for row in found:
         table.add_row(row.step.name, label[row.step.id], row.state, _cost(row), "" if row.why == "cached" else row.why)
     console.print(table)
