@@ -1,6 +1,7 @@
 """What the verbs print."""
 
 import importlib.metadata
+import io
 import json
 import os
 import shlex
@@ -8,6 +9,7 @@ import socket
 import time
 
 import pytest
+from rich.console import Console
 
 from persllm import cli, store
 from persllm.store import _process_start, write_json
@@ -156,7 +158,7 @@ def test_compare_shows_every_number_at_80_columns(small, capsys):
     text = "\n".join(told)
     for arm in ("prompt_profile", "sft", "persllm"):
         assert text.count(f"\n{arm} ") >= 3
-    assert "sft      prompt_profile      +0.250  [0.100, 0.400]  0.0040       0.200" in text
+    assert "sft      prompt_profile  +0.250  [0.100, 0.400]  0.0040       0.200" in text
     assert "(lower is better)" in text
     assert small("compare", "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -220,3 +222,12 @@ def test_duration(seconds, text):
 def test_small_texts():
     assert command("run", ["seed=range(0,3)", "pairs.rank=8"]) == "persllm run 'seed=range(0,3)' pairs.rank=8"
     assert counted(["a", "b", "a"], ("b", "a", "c")) == "1 b, 2 a"
+
+
+def test_the_shipped_arms_names_fit_beside_a_contrast():
+    """No name is folded on 80 columns, where the shipped study's longest arms meet."""
+    row = {"arm": "prompt_few_shot", "baseline": "prompt_few_shot", "difference": "-0.136", "low": "-0.169"}
+    row |= {"high": "-0.104", "p_adjusted": "0.0011", "detectable": "0.046"}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(compare._contrasts([row]))
+    assert len(console.export_text().splitlines()) == 2
