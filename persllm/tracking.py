@@ -34,15 +34,20 @@ def run_settings(ctx: Context) -> dict[str, Any] | None:
 
 
 def train_logger(ctx: Context) -> Any:
-    """Return Lightning's W&B logger for a train step, or None."""
+    """Return Lightning's W&B logger for a train step, or None where tracking is off or W&B fails, which is said."""
     settings = run_settings(ctx)
     if settings is None:
         return None
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    # Begun here: the logger's own way takes the mode from an environment variable that is read once a process.
-    return WandbLogger(experiment=wandb.init(config=ctx.config, **settings))
+    try:
+        # Begun here: the logger's own way takes the mode from an environment variable that is read once a process.
+        return WandbLogger(experiment=wandb.init(config=ctx.config, **settings))
+    except Exception as error:
+        # The mirror is a convenience: no training is lost for it.
+        ctx.say(f"the W&B mirror failed: {error}")
+        return None
 
 
 def _score_summary(artifacts: Path) -> dict[str, float]:

@@ -185,17 +185,8 @@ def run(ctx: Context) -> None:
     }
 
 
-def _logger(ctx: Context) -> Any:
-    try:
-        return train_logger(ctx)
-    except Exception as error:
-        # The mirror is a convenience: no training is lost for it.
-        ctx.say(f"the W&B mirror failed: {error}")
-        return None
-
-
 def _fit(ctx: Context, module: Personifier, loader: Loader, dev: list[Batch], keeper: Keeper, val_every: int) -> None:
-    logger = _logger(ctx)
+    logger = train_logger(ctx)
     os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
