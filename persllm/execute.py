@@ -31,6 +31,14 @@ from persllm.store import Lease, LeaseLost, StepDir, read_json, write_json
 POLL_SECONDS = 1.0
 
 
+class StepFailure(Exception):
+    """A failure that another process has classified already: class, message and hint."""
+
+    def __init__(self, failure: dict[str, str]) -> None:
+        super().__init__(failure["message"])
+        self.failure = failure
+
+
 class Interrupted(Exception):
     """The user or the scheduler asked to stop; state is saved and the step continues next time."""
 
@@ -150,6 +158,8 @@ def _run_record(started: float, restarts: int) -> dict[str, Any]:
 
 def classify(error: BaseException) -> dict[str, str]:
     """Return a failure's class, message and hint."""
+    if isinstance(error, StepFailure):
+        return error.failure
     text = f"{type(error).__name__}: {error}".strip()
     if isinstance(error, UserError):
         kind, hint = "config", "mend the input named above, then run the same command again"
@@ -322,21 +332,18 @@ def collect(plan: Plan, compare: Step, report: Step, outputs: Path) -> Path:
     return folder
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one step from its directory."""
-    (path,) = argv if argv is not None else sys.argv[1:]
-    directory = StepDir(Path(path).resolve())
-    outputs = directory.path.parent.parent
+def frozen_context(directory: StepDir, track: dict[str, Any]) -> Context:
+    """Build a step's context from its directory alone: what a rank or a job of a cluster knows.
+
+    Raises:
+        UserError: config.json or inputs.json is not there.
+    """
     meaning, inputs = read_json(directory.path / "config.json"), read_json(directory.path / "inputs.json")
     if not isinstance(meaning, dict) or not isinstance(inputs, dict):
-        print(f"error: {path}: no step directory (config.json and inputs.json expected)", file=sys.stderr)
-        return 2
-    lease = directory.claim(meaning, inputs)
-    if lease is None:
-        print(f"{path}: {directory.state()}")
-        return 0 if directory.is_done() else 3
+        raise UserError(f"{directory.path}: no step directory (config.json and inputs.json expected)")
+    outputs = directory.path.parent.parent
     known = {role: entry["fingerprint"] for role, entry in inputs.items()}
-    context = Context(
+    return Context(
         id=f"{directory.path.parent.name}/{directory.path.name}",
         fingerprint=fingerprint(meaning["step"], meaning["version"], meaning["config"], known),
         config=meaning["config"],
@@ -345,8 +352,24 @@ def main(argv: list[str] | None = None) -> int:
         input_ids={role: entry["id"] for role, entry in inputs.items()},
         directory=directory.path,
         outputs=outputs,
-        track={"mode": "disabled"},
+        track=track,
     )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one step from its directory."""
+    (path,) = argv if argv is not None else sys.argv[1:]
+    directory = StepDir(Path(path).resolve())
+    try:
+        context = frozen_context(directory, {"mode": "disabled"})
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    meaning, inputs = read_json(directory.path / "config.json"), read_json(directory.path / "inputs.json")
+    lease = directory.claim(meaning, inputs)
+    if lease is None:
+        print(f"{path}: {directory.state()}")
+        return 0 if directory.is_done() else 3
     with graceful_stop():
         return 0 if run_step(directory, lease, context) else 1
 

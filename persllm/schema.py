@@ -35,6 +35,8 @@ class Adapter(StrEnum):
     """Which weights are trained."""
 
     lora = "lora"
+    qlora = "qlora"
+    """LoRA over a base in four bits (arXiv 2305.14314); needs CUDA and the package bitsandbytes."""
     full = "full"
 
 
@@ -54,6 +56,13 @@ class StrategyKind(StrEnum):
     zero2 = "zero2"
     zero3 = "zero3"
     zero3_offload = "zero3_offload"
+
+
+class LaunchKind(StrEnum):
+    """Where steps run: in this process, or as jobs of a Slurm cluster."""
+
+    local = "local"
+    slurm = "slurm"
 
 
 class TrackMode(StrEnum):
@@ -236,13 +245,18 @@ class Method:
 
 @dataclass(kw_only=True)
 class Strategy:
-    """Group strategy: how training is spread; not semantic."""
+    """Group strategy: how training is spread; not semantic. Ranks are devices x nodes."""
 
     kind: StrategyKind = StrategyKind.single
     devices: int = 1
+    """Ranks per node: GPUs, or processes where there is none."""
     nodes: int = 1
-    micro_batch: int = 8
-    """Sequences per forward pass and device (a pair is two of them); must divide the batch size."""
+    """More than one needs Slurm: `persllm submit launch=slurm`."""
+    micro_batch: int | None = 8
+    """Sequences per forward pass and rank (a pair is two of them); must divide a rank's share of the batch size. Null
+    takes the largest that fits into ``memory_gib``."""
+    memory_gib: float | None = None
+    """One device's memory, for the estimates of `persllm plan`; null asks this machine."""
     checkpoint_seconds: float = 30.0
     """How often training state is saved for resuming."""
 
@@ -280,11 +294,36 @@ class Compare:
 
 @dataclass(kw_only=True)
 class Launch:
-    """Group launch: where steps run; not semantic."""
+    """Group launch: where steps run; not semantic. Nodes and devices of a training job come from ``strategy``."""
 
-    kind: str = "local"
+    kind: LaunchKind = LaunchKind.local
     threads: int | None = None
-    """CPU threads; null leaves torch's default."""
+    """CPU threads of each process; null leaves torch's default."""
+    gpus: bool = True
+    """slurm: ask for GPUs, ``strategy.devices`` per node for training and one for generation."""
+    partition: str | None = None
+    cpu_partition: str | None = None
+    """slurm: where steps that need no GPU go; null for ``partition``."""
+    account: str | None = None
+    constraint: str | None = None
+    time: str = "04:00:00"
+    """slurm: limit of each job, as HH:MM:SS or D-HH:MM:SS; a step that needs longer is requeued and goes on."""
+    memory: str | None = None
+    """slurm: memory per node, such as 64G; null leaves the cluster's default."""
+    cpus: int = 4
+    """slurm: CPU cores per rank."""
+    running: int | None = None
+    """slurm: at most this many elements of one array run at once; null for no limit."""
+    warning_seconds: int = 120
+    """slurm: how long before its time limit a job is told to save its state."""
+    requeues: int = 8
+    """slurm: how often a step may go on in another job after its time limit."""
+    setup: list[str] = field(default_factory=list)
+    """slurm: shell lines before the command, such as `module load cuda`."""
+    prefix: str = ""
+    """slurm: what goes before each Python command, such as `apptainer exec --nv image.sif`."""
+    sbatch: list[str] = field(default_factory=list)
+    """slurm: further options of sbatch, such as `--qos=long`."""
 
 
 @dataclass(kw_only=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from persllm import geometry
 from persllm.errors import UserError, did_you_mean
-from persllm.schema import Config, Recipe, StrategyKind
+from persllm.schema import Adapter, Config, LaunchKind, Recipe, StrategyKind
 
 METRICS = Path(__file__).parent / "metrics"
 
@@ -51,7 +53,12 @@ RANGES: dict[str, Check] = {
     "compare.resamples": (lambda v: v >= 100, "100 or more"),
     "compare.confidence": _SHARE,
     "compare.power": _SHARE,
+    "strategy.memory_gib": _POSITIVE,
     "launch.threads": _POSITIVE,
+    "launch.cpus": _POSITIVE,
+    "launch.running": _POSITIVE,
+    "launch.warning_seconds": (lambda v: 10 <= v <= 65535, "between 10 and 65535"),
+    "launch.requeues": _NATURAL,
     "seed": _NATURAL,
 }
 for _objective in ("sft", "dpo"):
@@ -93,21 +100,19 @@ def problems(config: Config) -> Iterator[str]:
     method, strategy = config.method, config.strategy
     if config.split.test + config.split.dev >= 1:
         yield f"split.test + split.dev is {config.split.test + config.split.dev:g}; nothing is left to train on"
-    if strategy.kind is StrategyKind.single and strategy.devices * strategy.nodes != 1:
-        yield f"strategy.kind is single but devices x nodes is {strategy.devices * strategy.nodes}; expected 1 x 1"
+    yield from _strategy_problems(config)
     if method.tune is not None:
         if method.prompt.recipe not in (Recipe.brief, Recipe.name, Recipe.profile):
             yield (
                 f"method.prompt.recipe is {method.prompt.recipe.value} for tuned method {method.name!r}; "
                 "expected brief, name or profile"
             )
-        for name, optim, unit in (("sft", method.tune.sft, 1), ("dpo", method.tune.dpo, 2)):
-            micro = max(1, strategy.micro_batch // unit)
-            if optim is not None and optim.batch_size % micro and optim.batch_size > micro:
-                yield (
-                    f"method.tune.{name}.batch_size is {optim.batch_size}; expected a multiple of {micro}, as "
-                    f"strategy.micro_batch is {strategy.micro_batch}" + (" sequences" if unit == 2 else "")
-                )
+        for name, optim in (("sft", method.tune.sft), ("dpo", method.tune.dpo)):
+            if optim is not None and strategy.micro_batch is not None:
+                try:
+                    geometry.cut(dataclasses.asdict(strategy), optim.batch_size, name)
+                except ValueError as error:
+                    yield f"method.tune.{name}.batch_size is {optim.batch_size}; expected {error}"
         if method.tune.dpo is not None and not (config.pairs.cross_persona or config.pairs.cross_stage):
             yield (
                 "method.tune.dpo is set but pairs.cross_persona and pairs.cross_stage are both false; "
@@ -116,8 +121,34 @@ def problems(config: Config) -> Iterator[str]:
     yield from _metric_problems(tuple(config.evaluate.metrics), config.study.primary)
     if config.annotate.annotator != "recorded":
         yield f"annotate.annotator is {config.annotate.annotator!r}; expected recorded"
-    if config.launch.kind != "local":
-        yield f"launch.kind is {config.launch.kind!r}; expected local"
+
+
+def _strategy_problems(config: Config) -> Iterator[str]:
+    strategy, launch, tune = config.strategy, config.launch, config.method.tune
+    count = strategy.devices * strategy.nodes
+    if strategy.kind is StrategyKind.single and count != 1:
+        yield f"strategy.kind is single but devices x nodes is {count}; expected 1 x 1, or strategy=ddp"
+    if strategy.nodes > 1 and launch.kind is LaunchKind.local:
+        yield f"strategy.nodes is {strategy.nodes} but launch.kind is local; more than one node needs launch=slurm"
+    if not re.fullmatch(r"(\d+-)?\d{1,2}:\d{2}:\d{2}", launch.time):
+        yield f"launch.time is {launch.time!r}; expected HH:MM:SS or D-HH:MM:SS"
+    if launch.memory is not None and not re.fullmatch(r"\d+[KMGT]?", launch.memory):
+        yield f"launch.memory is {launch.memory!r}; expected a number and K, M, G or T, such as 64G"
+    for option in launch.sbatch:
+        if not option.startswith("-"):
+            yield f"launch.sbatch names {option!r}; expected options of sbatch, such as --qos=long"
+    if tune is None:
+        return
+    wanted = {"zero": "deepspeed"} if strategy.kind.startswith("zero") else {}
+    if tune.adapter is Adapter.qlora:
+        wanted["qlora"] = "bitsandbytes"
+        if strategy.kind in (StrategyKind.zero3, StrategyKind.zero3_offload):
+            yield f"method.tune.adapter is qlora, but {strategy.kind} cannot shard four-bit weights; use zero2"
+    for extra, package in wanted.items():
+        if importlib.util.find_spec(package) is None:
+            key = "strategy.kind" if extra == "zero" else "method.tune.adapter"
+            value = strategy.kind if extra == "zero" else extra
+            yield f"{key} is {value} but {package} is not installed; pip install 'persllm[{extra}]'"
 
 
 @functools.cache
@@ -142,13 +173,10 @@ def _metric_problems(names: tuple[str, ...], primary: str) -> list[str]:
 def check(configs: list[Config]) -> None:
     """Raise one UserError that lists every distinct problem of all cells."""
     found: dict[str, None] = {}
-    spread = {config.strategy.kind for config in configs} - {StrategyKind.single}
-    for kind in sorted(spread):
-        if all(config.method.tune is None for config in configs):
-            names = ", ".join(dict.fromkeys(config.method.name for config in configs))
-            found[f"strategy.kind is {kind} but {names} only prompts and trains nothing; use strategy=single"] = None
-        else:
-            found[f"strategy.kind is {kind}; this version trains with strategy.kind=single only"] = None
+    kind = configs[0].strategy.kind
+    if kind is not StrategyKind.single and all(config.method.tune is None for config in configs):
+        names = ", ".join(dict.fromkeys(config.method.name for config in configs))
+        found[f"strategy.kind is {kind} but {names} only prompts and trains nothing; use strategy=single"] = None
     for config in configs:
         found |= dict.fromkeys(problems(config))
     if found:
