@@ -19,6 +19,7 @@ from persllm.groups import describe
 VERBS = {
     "plan": "say what would run and why; touches nothing",
     "run": "run a study; the same command continues, a finished one is a no-op",
+    "submit": "send a study's steps to Slurm; returns at once",
     "status": "show every step of a study: done, running, failed",
     "retry": "run the failed steps and what waited for them, nothing else",
     "compare": "print the table and the contrasts of a study",

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from persllm.errors import UserError
+from persllm.finish import StudyRecord, finish, record
 from persllm.identity import fingerprint
 from persllm.memory import peak_bytes, release_freed_memory, reset_peak
-from persllm.plan import Plan, Step, finish
+from persllm.plan import Plan, Step
 from persllm.store import Lease, LeaseLost, StepDir, read_json, write_json
 
 POLL_SECONDS = 1.0
@@ -43,28 +44,47 @@ class Interrupted(Exception):
     """The user or the scheduler asked to stop; state is saved and the step continues next time."""
 
 
-_stop_asked = False
+STOPS = {
+    signal.SIGINT: "stopped",
+    signal.SIGTERM: "told to end",
+    signal.SIGUSR1: "time limit",
+}
+"""What asks for a stop: the reason as ``status`` tells it."""
+
+_stopped_by: int | None = None
 
 
 def stop_asked() -> bool:
-    """Return whether a first Ctrl-C or SIGTERM arrived; steps stop at the next batch end."""
-    return _stop_asked
+    """Return whether a signal asked to stop; steps stop at the next batch end."""
+    return _stopped_by is not None
+
+
+def stopped_by() -> int | None:
+    """Return the first signal that asked to stop, or None."""
+    return _stopped_by
 
 
 @contextmanager
-def graceful_stop() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a flag; the second stops at once."""
-    global _stop_asked
-    _stop_asked = False
+def graceful_stop(numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM), patient: bool = False) -> Iterator[None]:
+    """Turn the first of some signals into a flag; the second stops at once.
+
+    Args:
+        numbers: the signals.
+        patient: leave the second without effect: a scheduler follows its warnings up with SIGKILL itself.
+    """
+    global _stopped_by
+    _stopped_by = None
 
     def handler(number: int, _frame: Any) -> None:
-        global _stop_asked
-        if _stop_asked:
+        global _stopped_by
+        if _stopped_by is None:
+            _stopped_by = number
+            more = f": {STOPS[signal.Signals(number)]}" if patient else "; once more to stop at once"
+            print(f"\nstopping after this batch{more}", file=sys.stderr, flush=True)
+        elif not patient:
             raise KeyboardInterrupt
-        _stop_asked = True
-        print("\nstopping after this batch; once more to stop at once", file=sys.stderr)
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
@@ -132,7 +152,7 @@ def _git() -> dict[str, Any]:
     return {"commit": ask("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
-def _run_record(started: float, restarts: int) -> dict[str, Any]:
+def run_record(started: float, restarts: int) -> dict[str, Any]:
     """Return what run.json holds: everything about this execution that is not the step's meaning."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -194,17 +214,18 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
         module = importlib.import_module(f"persllm.steps.{context.id.split('/')[0]}")
         tracking = importlib.import_module("persllm.tracking")
         module.run(context)
-        lease.publish(context.out, _run_record(started, lease.restarts) | {"cost": context.cost})
+        lease.publish(context.out, run_record(started, lease.restarts) | {"cost": context.cost})
     except (Interrupted, KeyboardInterrupt):
-        context.say("interrupted")
-        lease.release()
+        reason = STOPS[signal.Signals(_stopped_by or signal.SIGINT)]
+        context.say(f"interrupted: {reason}")
+        lease.interrupt(reason)
         raise
     except LeaseLost as error:
         context.say(str(error))
         return False
     except Exception as error:
         context.say("".join(traceback.format_exception(error)))
-        lease.fail(classify(error), _run_record(started, lease.restarts))
+        lease.fail(classify(error), run_record(started, lease.restarts))
         return False
     try:
         tracking.mirror(context)
@@ -296,39 +317,33 @@ def run_steps(steps: list[Step], outputs: Path, track: dict[str, Any], tell: Tel
 def run_plan(plan: Plan, outputs: Path, tell: Tell) -> Outcome:
     """Run a study: every step, then compare and report over what succeeded, then the study's folder."""
     outcome = Outcome()
-    run_steps(plan.steps, outputs, tracking(plan), tell, outcome)
-    conclude(plan, outputs, tell, outcome)
+    study = record(plan)
+    run_steps(plan.steps, outputs, study.track, tell, outcome)
+    conclude(study, outputs, tell, outcome)
     return outcome
 
 
-def tracking(plan: Plan) -> dict[str, Any]:
-    """Return what a plan's steps tell W&B: mode, project, entity, group."""
-    track = plan.resolved.config.track
-    return {"mode": track.mode.value, "project": track.project, "entity": track.entity, "group": plan.name}
-
-
-def conclude(plan: Plan, outputs: Path, tell: Tell, outcome: Outcome) -> None:
+def conclude(study: StudyRecord, outputs: Path, tell: Tell, outcome: Outcome) -> None:
     """Compare and report over the cells that are whole on disk, and fill the study's folder."""
-    compare, report = finish(plan, outputs)
+    compare, report = finish(study, outputs)
     if not compare.config["cells"]:
         return
-    run_steps([compare, report], outputs, tracking(plan), tell, outcome)
+    run_steps([compare, report], outputs, study.track, tell, outcome)
     if report.directory(outputs).is_done():
-        outcome.study = collect(plan, compare, report, outputs)
+        outcome.study = collect(study, compare, report, outputs)
 
 
-def collect(plan: Plan, compare: Step, report: Step, outputs: Path) -> Path:
+def collect(study: StudyRecord, compare: Step, report: Step, outputs: Path) -> Path:
     """Copy a study's tables and pages into its folder, with the list of steps behind them."""
-    folder = outputs / "studies" / plan.name
+    folder = outputs / "studies" / study.folder
     folder.mkdir(parents=True, exist_ok=True)
     for step in (compare, report):
         for file in step.directory(outputs).artifacts.iterdir():
             aside = folder / f".{file.name}.aside"
             aside.write_bytes(file.read_bytes())
             aside.replace(folder / file.name)
-    steps = {step.id: step.fingerprint for step in (*plan.steps, compare, report)}
-    record = {"study": plan.resolved.study.name, "fingerprint": plan.fingerprint, "steps": steps}
-    write_json(folder / "study.json", record)
+    steps = study.steps | {step.id: step.fingerprint for step in (compare, report)}
+    write_json(folder / "study.json", {"study": study.study, "fingerprint": study.fingerprint, "steps": steps})
     return folder
 
 

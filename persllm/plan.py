@@ -88,7 +88,7 @@ class Plan:
     resolved: Resolved
     cells: list[PlannedCell]
     steps: list[Step]
-    """Everything up to evaluate; ``compare`` and ``report`` follow from what succeeded (see ``finish``)."""
+    """Everything up to evaluate; ``compare`` and ``report`` follow from what succeeded (see ``persllm.finish``)."""
     fingerprint: str
 
     @property
@@ -285,53 +285,6 @@ def build(resolved: Resolved) -> Plan:
     return Plan(resolved, cells, _ordered(cells), fingerprint("study", 1, config, {}))
 
 
-def baseline_of(cell: Cell, resolved: Resolved) -> str:
-    """Return the baseline arm's label for a cell: the variant of the baseline method with the same swept values.
-
-    The baseline's own variants are compared with the first of them.
-    """
-    arms = {c.arm: c for c in resolved.cells if c.arm.split("[")[0] == resolved.study.baseline}
-    for label, other in arms.items():
-        if cell.arm not in arms and dict(other.variant).items() <= dict(cell.variant).items():
-            return label
-    return next(iter(arms))
-
-
-def finish(plan: Plan, outputs: Path) -> tuple[Step, Step]:
-    """Return the compare and report steps over the cells that are whole on disk; the others are named as missing."""
-    whole = {s.id for s in plan.steps if s.directory(outputs).is_done()}
-    done = [c for c in plan.cells if whole.issuperset(s.id for s in (c.evaluate, c.generate, *c.train))]
-    absent = [c for c in plan.cells if c not in done]
-    study = plan.resolved.study
-
-    def row(planned: PlannedCell) -> dict[str, Any]:
-        cell = planned.cell
-        return {
-            "arm": cell.arm,
-            "persona": cell.persona,
-            "seed": cell.seed,
-            "tuned": cell.config.method.tune is not None,
-            "baseline": baseline_of(cell, plan.resolved),
-            "evaluate": planned.evaluate.id,
-            "generate": planned.generate.id,
-            "train": [step.id for step in planned.train],
-        }
-
-    config = {
-        "study": study.name,
-        "cells": [row(c) for c in done],
-        "missing": [f"{c.cell.arm} {c.cell.persona} s{c.cell.seed}" for c in absent],
-        "primary": study.primary,
-        "compare": plain(plan.resolved.config.compare),
-    }
-    inputs: dict[str, Step] = {}
-    for planned in done:
-        for step in (planned.evaluate, planned.generate, *planned.train):
-            inputs[step.id] = step
-    compare = make_step("compare", study.name, config, inputs)
-    return compare, make_step("report", study.name, {"study": study.name}, {"compare": compare, **inputs})
-
-
 _ALIKE = 8
 """How many earlier directories of a label, latest first, ``explain`` looks at."""
 
@@ -363,7 +316,8 @@ def explain(step: Step, outputs: Path) -> str:
         return "running elsewhere" if state == "running" else "interrupted; continues"
     if directory.path.is_dir():
         torn = (directory.path / "DONE").exists()
-        return "re-run because its artifacts are incomplete" if torn else "interrupted; continues"
+        begun = "interrupted; continues" if (directory.path / "log.txt").exists() else "sent before; not begun"
+        return "re-run because its artifacts are incomplete" if torn else begun
     best: list[str] | None = None
     for path in _earlier(step, outputs):
         meaning, inputs = read_json(path / "config.json"), read_json(path / "inputs.json")

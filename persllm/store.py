@@ -131,6 +131,36 @@ class StepDir:
             return "running" if lease_alive(lease) else "stale"
         return "failed" if self.failure() is not None else "absent"
 
+    def interruptions(self) -> list[dict[str, Any]]:
+        """Return what cut earlier attempts short, oldest first: time, reason, host."""
+        try:
+            lines = (self.path / "interruptions.jsonl").read_text(encoding="utf-8").splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [json.loads(line) for line in lines]
+
+    def interrupted(self, reason: str, host: str | None) -> None:
+        """Note that an attempt was cut short; the lock must be held."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        lines = [*self.interruptions(), {"time": now, "reason": reason, "host": host}]
+        write_atomic(self.path / "interruptions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+    def freeze(self, config: dict[str, Any], inputs: dict[str, Any]) -> bool:
+        """Write down what the step means, for a process that knows only this directory.
+
+        Returns:
+            False, with nothing touched, where the step is done or held by a living owner.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            held = self.owner()
+            if self.is_done() or (held is not None and lease_alive(held)):
+                return False
+            for name, value in (("config.json", config), ("inputs.json", inputs)):
+                if read_json(self.path / name) != value:
+                    write_json(self.path / name, value)
+        return True
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.path / ".lock").open("w") as file:
@@ -151,7 +181,13 @@ class StepDir:
                 return None
             write_json(self.path / "config.json", config)
             write_json(self.path / "inputs.json", inputs)
-            lease = Lease(self, restarts=0 if held is None else held.get("restarts", 0) + 1)
+            if (self.path / "DONE").exists():
+                # Made anew, not gone on with.
+                (self.path / "interruptions.jsonl").unlink(missing_ok=True)
+            elif held is not None:
+                self.interrupted("killed", held.get("host"))
+            known = 0 if held is None else held.get("restarts", 0) + 1
+            lease = Lease(self, restarts=max(known, len(self.interruptions())))
             lease.beat()
             for leftover in ("DONE", "FAILED.json", "manifest.json"):
                 (self.path / leftover).unlink(missing_ok=True)
@@ -243,6 +279,13 @@ class Lease:
                 return
             write_json(self.step.path / "run.json", run)
             write_json(self.step.path / "FAILED.json", failure)
+        self.release()
+
+    def interrupt(self, reason: str) -> None:
+        """Note why this attempt ends early and give the lease back; the work is kept."""
+        with self.step._locked():
+            if self._ours():
+                self.step.interrupted(reason, socket.gethostname())
         self.release()
 
     def release(self) -> None:

@@ -1,12 +1,14 @@
 """Tiny steps and persona packs, so that the engine is tested without a model.
 
-`python tests/fakes.py VERB key=value ...` is the command line with these steps in place of the real ones; environment
-variables make it misbehave (see ``Fake``).
+`python tests/fakes.py VERB key=value ...` is the command line with these steps in place of the real ones, and
+`python tests/fakes.py exec PYTHON -m MODULE ...` runs a module with them; environment variables make them misbehave
+(see ``Fake``).
 """
 
 import hashlib
 import json
 import os
+import runpy
 import signal
 import sys
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from persllm import store
+from persllm.execute import Interrupted, stop_asked
 from persllm.identity import canonical
 from persllm.steps import VERSIONS
 
@@ -28,7 +31,8 @@ class Fake:
     """A step whose artifact is a digest of its meaning and its inputs' artifacts.
 
     FAKE_LOG=FILE appends a line per execution; FAKE_FAIL=TEXT raises where the id contains the text;
-    FAKE_SLEEP=SECONDS works that long, minding stops (FAKE_DEAF: not minding them);
+    FAKE_SLEEP=SECONDS works that long, minding stops (FAKE_DEAF: not minding them), goes on where it was stopped,
+    and does so only where the id contains FAKE_SLOW=TEXT;
     FAKE_KILL=TEXT kills the process halfway through; FAKE_KILL_AT=FILE where the store would write that file.
     """
 
@@ -42,11 +46,8 @@ class Fake:
                 file.write(f"{ctx.id} {os.getpid()}\n")
         if env.get("FAKE_FAIL", "no step") in ctx.id:
             raise RuntimeError("made to fail")
-        until = time.time() + float(env.get("FAKE_SLEEP", 0))
-        while time.time() < until:
-            if "FAKE_DEAF" not in env:
-                ctx.check_stop()
-            time.sleep(0.01)
+        if env.get("FAKE_SLOW", "") in ctx.id:
+            _work(ctx, float(env.get("FAKE_SLEEP", 0)))
         digest = hashlib.sha256(canonical(ctx.config))
         for _, folder in sorted(ctx.inputs.items()):
             digest.update((folder / "digest.txt").read_bytes())
@@ -61,6 +62,17 @@ class Fake:
             _tables(ctx)
         if self.name == "report":
             (ctx.out / "report.html").write_text("<!doctype html>\n")
+
+
+def _work(ctx, seconds):
+    saved = ctx.work / "worked.txt"
+    before = float(saved.read_text()) if saved.exists() else 0.0
+    start = time.time()
+    while before + time.time() - start < seconds:
+        if stop_asked() and "FAKE_DEAF" not in os.environ:
+            saved.write_text(str(before + time.time() - start))
+            raise Interrupted
+        time.sleep(0.01)
 
 
 def _tables(ctx):
@@ -134,4 +146,8 @@ if __name__ == "__main__":
     sys.modules.update(modules())
     if "FAKE_KILL_AT" in os.environ:
         _kill_at(os.environ["FAKE_KILL_AT"])
-    sys.exit(cli.main(sys.argv[1:]))
+    if sys.argv[1] == "exec":
+        sys.argv = sys.argv[4:]
+        runpy.run_module(sys.argv[0], run_name="__main__")
+    else:
+        sys.exit(cli.main(sys.argv[1:]))

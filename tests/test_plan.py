@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import Small
 
-from persllm import cli, compose, plan
+from persllm import cli, compose, finish, plan
 from persllm.errors import UserError
 from persllm.validate import flatten
 
@@ -136,7 +136,7 @@ def test_variants_of_the_baseline_are_compared_with_the_first(study):
     made = build([*words, "method=persllm", "study.baseline=persllm", "pairs.rank=2,4,6"])
     arms = list(dict.fromkeys(cell.cell.arm for cell in made.cells))
     assert len(arms) == 3
-    assert {plan.baseline_of(cell.cell, made.resolved) for cell in made.cells} == {arms[0]}
+    assert {finish.baseline_of(cell.cell, made.resolved) for cell in made.cells} == {arms[0]}
 
 
 def test_a_persona_is_not_among_its_others(study, base):

@@ -25,6 +25,22 @@ def json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print everything as JSON, for programs")
 
 
+def script_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--show-script``."""
+    parser.add_argument(
+        "--show-script", action="store_true", help="print the batch scripts for Slurm instead; sends nothing"
+    )
+
+
+def print_scripts(plan: Plan, outputs: Path) -> int:
+    """Print the batch scripts that a study would be sent as; return the exit code."""
+    from persllm.launch.draft import scripts
+
+    for name, text in scripts(plan, outputs):
+        print(f"##### {name}.sh\n{text}")
+    return 0
+
+
 def load(overrides: list[str]) -> tuple[Plan, Path]:
     """Return the plan that overrides describe, and its outputs folder.
 

@@ -46,9 +46,9 @@ def require_cells(args: argparse.Namespace, plan: Plan, outputs: Path) -> list[s
     Raises:
         UserError: no cell is.
     """
-    from persllm.plan import finish
+    from persllm.finish import finish, record
 
-    compare, _ = finish(plan, outputs)
+    compare, _ = finish(record(plan), outputs)
     if not compare.config["cells"]:
         raise UserError(f"no cell of this study is evaluated yet; run it first: {verbs.command('run', args.overrides)}")
     return compare.config["missing"]
@@ -63,11 +63,12 @@ def missing_note(missing: list[str]) -> str:
 def summarise(args: argparse.Namespace, plan: Plan, outputs: Path) -> tuple[int, Path | None]:
     """Run compare and report over the evaluated cells; return the exit code and, where made, the study's folder."""
     from persllm.execute import Outcome, conclude
+    from persllm.finish import record
     from persllm.verbs.run import drive, failures
 
     def work(tell: Tell) -> Outcome:
         outcome = Outcome()
-        conclude(plan, outputs, tell, outcome)
+        conclude(record(plan), outputs, tell, outcome)
         return outcome
 
     outcome = drive(args, plan, outputs, [], work)
@@ -110,11 +111,11 @@ def main(args: argparse.Namespace) -> int:
 
 def _current(plan: Plan, outputs: Path, folder: Path) -> bool:
     """Return whether the study's folder was filled from what is evaluated now."""
-    from persllm.plan import finish
+    from persllm.finish import finish, record
     from persllm.store import read_json
 
-    record = read_json(folder / "study.json")
-    return isinstance(record, dict) and finish(plan, outputs)[0].id in record["steps"]
+    told = read_json(folder / "study.json")
+    return isinstance(told, dict) and finish(record(plan), outputs)[0].id in told["steps"]
 
 
 def read(path: Path) -> Table:

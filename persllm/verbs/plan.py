@@ -38,11 +38,13 @@ class Row:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's flags."""
     verbs.json_flag(parser)
+    verbs.script_flag(parser)
 
 
 def rows(plan: Plan, outputs: Path) -> list[Row]:
     """Return every step of a study with its state, compare and report included."""
-    from persllm.plan import expected_seconds, explain, finish
+    from persllm.finish import finish, record
+    from persllm.plan import expected_seconds, explain
 
     known: dict[tuple[str, Any], float | None] = {}
 
@@ -55,7 +57,7 @@ def rows(plan: Plan, outputs: Path) -> list[Row]:
         return Row(step, state, why, 0.0 if state == "cached" else known[key])
 
     found = [row(step) for step in plan.steps]
-    compare, report = finish(plan, outputs)
+    compare, report = finish(record(plan), outputs)
     left = len(compare.config["missing"])
     waits = f"waits for {left} of {len(plan.cells)} cells" if left else ""
     found.append(row(compare, waits))
@@ -67,6 +69,8 @@ def rows(plan: Plan, outputs: Path) -> list[Row]:
 def main(args: argparse.Namespace) -> int:
     """Print the plan."""
     plan, outputs = verbs.load(args.overrides)
+    if args.show_script:
+        return verbs.print_scripts(plan, outputs)
     found = rows(plan, outputs)
     folder = outputs / "studies" / plan.name
     if args.json:

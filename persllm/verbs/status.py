@@ -1,8 +1,9 @@
-"""``persllm status``: where each step of a study stands, from the markers in its directory."""
+"""``persllm status``: where each step of a study stands, from the markers in its directory and, if sent, from Slurm."""
 
 from __future__ import annotations
 
 import argparse
+import collections
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 from persllm import verbs
 
 if TYPE_CHECKING:
+    from persllm.launch.queue import Seen
+    from persllm.launch.submission import Place
     from persllm.plan import Plan, Step
+    from persllm.store import StepDir
 
 EXAMPLES = """  persllm status
   persllm status method=prompt_rag,persllm --json"""
 
 ORDER = ("done", "running", "interrupted", "failed", "to run")
+SLURM_ORDER = ("queued", "requeued", "cancelled", "timeout", "out_of_memory", "node_fail", "preempted")
+"""States that only a submission brings about."""
 _WORDS = {"done": "done", "running": "running", "stale": "interrupted", "failed": "failed", "absent": "to run"}
 
 
@@ -31,37 +37,82 @@ class Row:
     """The lease of a running step, or what went wrong."""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A study's steps and where they stand."""
+
+    rows: list[Row]
+    """Every step, compare and report included."""
+    note: str = ""
+    """What Slurm did not tell, and why."""
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's flags."""
     verbs.json_flag(parser)
 
 
-def rows(plan: Plan, outputs: Path) -> list[Row]:
-    """Return every step of a study with its state, compare and report included."""
-    from persllm.plan import finish
+def look(plan: Plan, outputs: Path) -> Standing:
+    """Find out where every step of a study stands; asks Slurm where steps were sent to it."""
+    from persllm.finish import finish, record
+    from persllm.launch.queue import Answers, ask_queue
+    from persllm.launch.submission import ending_of, places
 
-    compare, report = finish(plan, outputs)
-    found = [_row(step, outputs) for step in plan.steps]
+    ending = ending_of(plan.name)
+    sent = places(outputs, [*(step.id for step in plan.steps), ending])
+    open_places = [place for id, place in sent.items() if id == ending or not (outputs / id / "DONE").exists()]
+    answers = ask_queue(open_places) if open_places else Answers({})
+
+    def row(step: Step, id: str) -> Row:
+        place = sent.get(id)
+        return _row(step, outputs, place, answers.seen.get(place.element) if place else None)
+
+    found = [row(step, step.id) for step in plan.steps]
+    compare, report = finish(record(plan), outputs)
     left = len(compare.config["missing"])
     waits = f"waits for {left} of {len(plan.cells)} cells" if left else ""
     for step in (compare, report):
-        found.append(Row(step, "to run", waits, {}) if waits else _row(step, outputs))
-    return found
+        told = row(step, ending)
+        if waits:
+            told = Row(step, told.state if told.state == "queued" else "to run", waits, {})
+        found.append(told)
+    return Standing(found, answers.silent)
 
 
-def _row(step: Step, outputs: Path) -> Row:
+def _row(step: Step, outputs: Path, place: Place | None, seen: Seen | None) -> Row:
     directory = step.directory(outputs)
     state = _WORDS[directory.state()]
+    lease = directory.owner() or {}
+    job = ""
+    if place is not None and seen is not None and state != "done":
+        from persllm.launch.queue import standing
+
+        word, job = standing(place, seen)
+        if seen.live and state != "running":
+            again = state == "interrupted" or any(cut["time"] >= place.since for cut in directory.interruptions())
+            return Row(step, "requeued" if again and word == "queued" else word, _and(job, _cuts(directory)), {})
+        if not seen.live and state in ("to run", "interrupted") and word != "to run":
+            return Row(step, word, _and(job, _cuts(directory)), {"class": word, "message": job})
+        job = job if seen.live or state == "to run" else ""
     if state in ("running", "interrupted"):
-        lease = directory.owner() or {}
         told = f"{lease.get('host')} pid {lease.get('pid')}, last sign of life {_ago(lease)} ago"
-        if lease.get("restarts"):
-            told += f", {verbs.many(lease['restarts'], 'restart')}"
-        return Row(step, state, told, {"lease": lease})
+        return Row(step, state, _and(job, told, _cuts(directory)), {"lease": lease})
     if state == "failed":
         failure = directory.failure() or {}
         return Row(step, state, f"{failure.get('class')}: {failure.get('message')} ({failure.get('hint')})", failure)
-    return Row(step, state, "", {})
+    return Row(step, state, job, {})
+
+
+def _and(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
+def _cuts(directory: StepDir) -> str:
+    """Say how often the step went on after it was cut short, and what cut it."""
+    reasons = collections.Counter(cut["reason"] for cut in directory.interruptions())
+    count = max(sum(reasons.values()), (directory.owner() or {}).get("restarts", 0))
+    told = ", ".join(f"{reason} x{times}" for reason, times in reasons.items())
+    return (verbs.many(count, "restart") + (f" ({told})" if told else "")) if count else ""
 
 
 def _ago(lease: dict[str, Any]) -> str:
@@ -71,19 +122,33 @@ def _ago(lease: dict[str, Any]) -> str:
 def main(args: argparse.Namespace) -> int:
     """Print the states."""
     plan, outputs = verbs.load(args.overrides)
-    found = rows(plan, outputs)
+    standing = look(plan, outputs)
+    found = standing.rows
+    counts = {state: sum(row.state == state for row in found) for state in (*ORDER, *SLURM_ORDER)}
     if args.json:
         verbs.print_json(
             {
                 "study": plan.resolved.study.name,
-                "counts": {state: sum(row.state == state for row in found) for state in ORDER},
+                "counts": {state: count for state, count in counts.items() if count or state in ORDER},
+                "note": standing.note,
                 "steps": [{"id": row.step.id, "state": row.state, **row.detail} for row in found],
             }
         )
         return 0
+    _show(plan, found)
+    console = verbs.console()
+    if standing.note:
+        console.print(f"note: {standing.note}", soft_wrap=True)
+    for line in _next(args, plan, {state for state, count in counts.items() if count}):
+        console.print(line, soft_wrap=True)
+    return 0
+
+
+def _show(plan: Plan, found: list[Row]) -> None:
     console = verbs.console()
     label = verbs.names([row.step for row in found])
-    listed = found if len(found) <= verbs.MANY else [row for row in found if row.state not in ("done", "to run")]
+    usual = ("done", "to run", "queued")
+    listed = found if len(found) <= verbs.MANY else [row for row in found if row.state not in usual][: verbs.MANY]
     widths = {"label": verbs.width_of(label)}
     table = verbs.table(("step", "label", "state", ""), fixed=("step", "state"), widths=widths)
     for row in listed:
@@ -91,13 +156,18 @@ def main(args: argparse.Namespace) -> int:
     if listed:
         console.print(table)
         console.print()
-    counts = verbs.counted((row.state for row in found), ORDER)
-    console.print(f"{plan.resolved.study.name}: {len(found)} steps: {counts}")
+    counted = verbs.counted((row.state for row in found), (*ORDER, *SLURM_ORDER))
+    console.print(f"{plan.resolved.study.name}: {len(found)} steps: {counted}")
     if len(listed) < len(found):
-        console.print(f"not listed: {verbs.many(len(found) - len(listed), 'step')} done or to run; --json has them")
-    states = {row.state for row in found}
-    if "failed" in states:
-        console.print(f"to try the failed ones again: {verbs.command('retry', args.overrides)}", soft_wrap=True)
-    elif states & {"interrupted", "to run"}:
-        console.print(f"to go on: {verbs.command('run', args.overrides)}", soft_wrap=True)
-    return 0
+        console.print(f"not listed: {verbs.many(len(found) - len(listed), 'step')}; --json has them")
+
+
+def _next(args: argparse.Namespace, plan: Plan, states: set[str]) -> list[str]:
+    from persllm.launch.queue import ENDED
+
+    slurm = plan.resolved.config.launch.kind.value == "slurm"
+    if states & {"failed", *ENDED}:
+        return [f"to try the failed ones again: {verbs.command('retry', args.overrides)}"]
+    if states & {"interrupted", "to run"} and not states & {"queued", "requeued"}:
+        return [f"to go on: {verbs.command('submit' if slurm else 'run', args.overrides)}"]
+    return []

@@ -1,0 +1,101 @@
+"""How a study ends: compare and report over the cells that are whole on disk, from a record that is plain JSON.
+
+The record stands in for the plan where nothing may be composed any more, as in the last job of a submission.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from persllm.compose import Cell, Resolved
+from persllm.plan import Plan, PlannedCell, Step, make_step, plain
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What of a study outlives its plan. Every field is JSON."""
+
+    study: str
+    folder: str
+    """The study's folder under outputs/studies/."""
+    fingerprint: str
+    primary: str
+    compare: dict[str, Any]
+    """The section ``compare`` of the configuration."""
+    track: dict[str, Any]
+    """What its steps tell W&B: mode, project, entity, group."""
+    cells: list[dict[str, Any]]
+    """Arm, persona, seed, whether tuned, the baseline's label, and the ids of the steps that make the cell."""
+    steps: dict[str, str]
+    """Every step up to evaluate, in order: id and fingerprint."""
+
+
+def record(plan: Plan) -> StudyRecord:
+    """Return a plan's record."""
+    study, track = plan.resolved.study, plan.resolved.config.track
+    return StudyRecord(
+        study=study.name,
+        folder=plan.name,
+        fingerprint=plan.fingerprint,
+        primary=study.primary,
+        compare=plain(plan.resolved.config.compare),
+        track={"mode": track.mode.value, "project": track.project, "entity": track.entity, "group": plan.name},
+        cells=[_row(planned, plan.resolved) for planned in plan.cells],
+        steps={step.id: step.fingerprint for step in plan.steps},
+    )
+
+
+def baseline_of(cell: Cell, resolved: Resolved) -> str:
+    """Return the baseline arm's label for a cell: the variant of the baseline method with the same swept values.
+
+    The baseline's own variants are compared with the first of them.
+    """
+    arms = {c.arm: c for c in resolved.cells if c.arm.split("[")[0] == resolved.study.baseline}
+    for label, other in arms.items():
+        if cell.arm not in arms and dict(other.variant).items() <= dict(cell.variant).items():
+            return label
+    return next(iter(arms))
+
+
+def _row(planned: PlannedCell, resolved: Resolved) -> dict[str, Any]:
+    cell = planned.cell
+    return {
+        "arm": cell.arm,
+        "persona": cell.persona,
+        "seed": cell.seed,
+        "tuned": cell.config.method.tune is not None,
+        "baseline": baseline_of(cell, resolved),
+        "evaluate": planned.evaluate.id,
+        "generate": planned.generate.id,
+        "train": [step.id for step in planned.train],
+    }
+
+
+def _parts(cell: dict[str, Any]) -> list[str]:
+    return [cell["evaluate"], cell["generate"], *cell["train"]]
+
+
+def known_step(id: str, fingerprint: str) -> Step:
+    """Return a step of which only the id and the fingerprint are known: enough to find it and to depend on it."""
+    name, _, folder = id.partition("/")
+    return Step(name, folder.rpartition("-")[0], {}, fingerprint=fingerprint)
+
+
+def finish(study: StudyRecord, outputs: Path) -> tuple[Step, Step]:
+    """Return the compare and report steps over the cells that are whole on disk; the others are named as missing."""
+    steps = {id: known_step(id, fingerprint) for id, fingerprint in study.steps.items()}
+    whole = {id for id, step in steps.items() if step.directory(outputs).is_done()}
+    done = [cell for cell in study.cells if whole.issuperset(_parts(cell))]
+    absent = [cell for cell in study.cells if not whole.issuperset(_parts(cell))]
+    config = {
+        "study": study.study,
+        "cells": done,
+        "missing": [f"{cell['arm']} {cell['persona']} s{cell['seed']}" for cell in absent],
+        "primary": study.primary,
+        "compare": study.compare,
+    }
+    inputs = {id: steps[id] for cell in done for id in _parts(cell)}
+    compare = make_step("compare", study.study, config, inputs)
+    return compare, make_step("report", study.study, {"study": study.study}, {"compare": compare, **inputs})
