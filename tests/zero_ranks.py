@@ -53,9 +53,9 @@ def count(name):
 for _name in KINDS:
     count(_name)
 
-import deepspeed  # after the functions that it takes from torch are counted
+import deepspeed  # noqa: E402  (takes torch's functions, which must be counted by now)
 
-from persllm.training.zero import zero_config
+from persllm.training.zero import zero_config  # noqa: E402
 
 
 class Block(nn.Module):

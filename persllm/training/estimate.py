@@ -12,6 +12,7 @@ from typing import Any
 
 from persllm.architecture import Architecture
 from persllm.errors import UserError
+from persllm.training import scaling
 from persllm.training.zero import STAGES, zero_config
 
 GIB = 2**30
@@ -60,56 +61,48 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """How a run trains, in numbers."""
 
     ranks: int
     stage: int
     """Of ZeRO; 0 for none."""
     lora: bool
+    rank: int
+    """LoRA's; 0 for none."""
     compute: int
     """Bytes of an activation: 2 in bf16."""
     parameters: int
     trained: int
-    whole: int
-    """Parameters that no rank shares out: all but under ZeRO 3."""
-    whole_trained: int
     fused: bool
-    wide_residual: bool
-    """The stream between layers is float32 (full tuning under autocast)."""
+    zero: scaling.Zero | None
+
+    @property
+    def mixed(self) -> bool:
+        """Whether autocast computes in bf16 what is kept in float32; DeepSpeed keeps bf16 itself."""
+        return self.compute == 2 and not self.stage
 
 
-def _kind(arch: Architecture, tune: dict[str, Any], strategy: dict[str, Any], dtype: str) -> _Kind:
+def kind_of(
+    arch: Architecture, tune: dict[str, Any], strategy: dict[str, Any], dtype: str, accumulation: int = 1
+) -> Kind:
+    """Return how a step trains, from its sections; see ``estimate``."""
     stage = STAGES.get(strategy["kind"], 0)
     lora = tune["adapter"] != "full"
     rank = tune["lora"]["rank"] if lora else 0
     trained = arch.lora_tensors(rank) if lora else arch.tensors()
-    frozen = arch.tensors() if lora else []
-    limit = persistence(arch, strategy)
-    return _Kind(
-        ranks=strategy["devices"] * strategy["nodes"],
-        stage=stage,
-        lora=lora,
-        compute=2 if dtype == "bfloat16" else 4,
-        parameters=sum(trained) + sum(frozen),
-        trained=sum(trained),
-        whole=sum(size for size in trained + frozen if size <= limit),
-        whole_trained=sum(size for size in trained if size <= limit),
-        fused=lora and stage < 3 and not tune["lora"]["dropout"],
-        wide_residual=not lora and not stage,
-    )
+    tensors = trained + arch.tensors() if lora else trained
+    ranks = strategy["devices"] * strategy["nodes"]
+    size = 2 if dtype == "bfloat16" else 4
+    zero = None
+    if stage:
+        config = zero_config(strategy["kind"], arch.hidden, dtype, 1, 1.0)["zero_optimization"]
+        zero = scaling.of(strategy["kind"], ranks, tensors, trained, size, accumulation, config)
+    fused = lora and stage < 3 and not tune["lora"]["dropout"]
+    return Kind(ranks, stage, lora, rank, size, sum(tensors), sum(trained), fused, zero)
 
 
-def persistence(arch: Architecture, strategy: dict[str, Any]) -> int:
-    """Return up to how many elements a tensor stays whole on every rank: under ZeRO 3 small ones, else any."""
-    stage = STAGES.get(strategy["kind"], 0)
-    if stage < 3:
-        return arch.vocab * arch.hidden + arch.body
-    zero = zero_config(strategy["kind"], arch.hidden, "bfloat16", 1, 1.0)["zero_optimization"]
-    return int(zero["stage3_param_persistence_threshold"])
-
-
-def layer_bytes(arch: Architecture, kind: _Kind, rank: int, tokens: int, eager: bool) -> float:
+def _layer_bytes(arch: Architecture, kind: Kind, tokens: int, eager: bool) -> int:
     """Return what autograd keeps of one layer, in bytes for each token.
 
     Counted tensor by tensor (see tests/test_estimate.py): the MLP keeps gate, its SiLU, up and their product; attention
@@ -119,13 +112,11 @@ def layer_bytes(arch: Architecture, kind: _Kind, rank: int, tokens: int, eager: 
     Args:
         arch: the base model.
         kind: how it is trained.
-        rank: LoRA's; 0 where all weights are trained.
         tokens: of one sequence, as attention's mask (or matrix) has a row of that length for each token.
         eager: attention as matrix products, which keep the whole matrix.
     """
     c, d, wide = kind.compute, arch.hidden, arch.heads * arch.head_dim
-    mixed = c == 2 and not kind.stage
-    kept = c * (4 * arch.intermediate + 4 * wide + 7 * rank)
+    kept = c * (4 * arch.intermediate + 4 * wide + 7 * kind.rank)
     if eager:
         kept += arch.heads * tokens * (6 if c == 2 else 4)
     else:
@@ -133,10 +124,18 @@ def layer_bytes(arch: Architecture, kind: _Kind, rank: int, tokens: int, eager: 
     if kind.fused:
         return kept + 4 * d * c + 8
     # Two norms compute in float32; full tuning keeps what their weights are multiplied with, too.
-    kept += 2 * d * 4 + 2 * d * (0 if kind.lora else 4 if kind.wide_residual else c) + 8
+    kept += 2 * d * 4 + 2 * d * (0 if kind.lora else 4 if kind.mixed else c) + 8
     # Each of query, key, value, gate and up casts its input anew under autocast; else two inputs are shared.
-    kept += (5 if mixed else 2) * d * c
-    return kept + (wide * c if kind.lora and mixed else 0)
+    kept += (5 if kind.mixed else 2) * d * c
+    return kept + (wide * c if kind.lora and kind.mixed else 0)
+
+
+def activation_bytes(arch: Architecture, kind: Kind, rows: int, tokens: int, on_cpu: bool = False) -> int:
+    """Return what autograd keeps of a forward pass up to the logits, in bytes."""
+    eager = on_cpu and kind.fused and tokens <= _SHORT
+    layers = arch.layers * rows * tokens * _layer_bytes(arch, kind, tokens, eager)
+    # The last norm's input, and the result that the head reads.
+    return layers + _casts(arch, kind) + 2 * rows * tokens * arch.hidden * 4
 
 
 def estimate(
@@ -166,24 +165,16 @@ def estimate(
         accumulation: micro-batches per optimizer step; with one, gradients come only as activations go.
         on_cpu: count the process, and take attention as a CPU computes it.
     """
-    kind = _kind(arch, tune, strategy, dtype)
-    rank = tune["lora"]["rank"] if kind.lora else 0
-    eager = on_cpu and kind.fused and tokens <= _SHORT
-    activations = round(arch.layers * rows * tokens * layer_bytes(arch, kind, rank, tokens, eager))
-    activations += _casts(arch, kind) + 2 * rows * tokens * arch.hidden * 4
+    kind = kind_of(arch, tune, strategy, dtype, accumulation)
     positions = rows * tokens if completion_tokens is None else completion_tokens
     layer = round(_LAYER * rows * tokens * arch.intermediate * kind.compute)
-    common = {
-        "weights": _weights(arch, tune, kind),
-        "optimizer": _optimizer(kind) if strategy["kind"] != "zero3_offload" else 0,
-        "buffers": _buffers(arch, kind, strategy),
-        "process": PROCESS if on_cpu else 0,
-        "host": _optimizer(kind) + 4 * _share(kind) if strategy["kind"] == "zero3_offload" else 0,
-    }
+    state = _plain(arch, tune, kind) if kind.zero is None else _sharded(kind.zero)
+    common = {name: state[name] for name in ("weights", "optimizer", "buffers", "host")}
+    common["process"] = PROCESS if on_cpu else 0
     workspace = 0 if on_cpu else WORKSPACE
     backward = Estimate(
-        gradients=_gradients(kind, accumulation),
-        activations=activations,
+        gradients=state["gradients"] if kind.stage or accumulation > 1 else 0,
+        activations=activation_bytes(arch, kind, rows, tokens, on_cpu),
         # Kept: the softmax. Beside it, for a moment: the gradients by it and by the logits, all in float32.
         logits=12 * positions * arch.vocab,
         working=max(0, layer - 8 * positions * arch.vocab) + workspace,
@@ -191,59 +182,52 @@ def estimate(
         **common,
     )
     step = Estimate(
-        gradients=_gradients(kind, 2), activations=0, logits=0, working=_step(kind) + workspace, moment="step", **common
+        gradients=state["gradients"],
+        activations=0,
+        logits=0,
+        working=state["step"] + workspace,
+        moment="step",
+        **common,
     )
     return max(backward, step, key=lambda one: one.total)
 
 
-def _share(kind: _Kind) -> int:
-    """Return how many trained parameters' optimizer state a rank holds."""
-    return -(-kind.trained // kind.ranks) if kind.stage else kind.trained
-
-
-def _weights(arch: Architecture, tune: dict[str, Any], kind: _Kind) -> int:
+def _plain(arch: Architecture, tune: dict[str, Any], kind: Kind) -> dict[str, int]:
+    """Return what one device, or each rank of DDP, holds of weights and their state."""
     base = kind.parameters - kind.trained
-    if kind.stage == 3:
-        return kind.compute * (kind.whole + -(-(kind.parameters - kind.whole) // kind.ranks))
-    trained = kind.trained * (kind.compute if kind.stage else 4)
-    if tune["adapter"] != "qlora":
-        return trained + base * kind.compute
-    # Four bits a weight of the body, and one float32 scale per 64 weights, itself in eight bits (arXiv 2305.14314).
-    return trained + round(arch.body * (0.5 + 1 / 64 + 4 / (64 * 256))) + (base - arch.body) * kind.compute
+    weights = 4 * kind.trained + base * kind.compute
+    if tune["adapter"] == "qlora":
+        # Four bits a weight of the body, and one scale per 64 weights, itself in eight bits (arXiv 2305.14314).
+        weights += round(arch.body * (0.5 + 1 / 64 + 4 / (64 * 256))) - arch.body * kind.compute
+    return {
+        "weights": weights,
+        "gradients": 4 * kind.trained,
+        "optimizer": 8 * kind.trained,
+        # DDP reduces gradients in buckets that are copies of them.
+        "buffers": 4 * kind.trained if kind.ranks > 1 else 0,
+        "host": 0,
+        # AdamW's denominators.
+        "step": 4 * kind.trained,
+    }
 
 
-def _casts(arch: Architecture, kind: _Kind) -> int:
-    """Return the copies in compute precision of trained weights that a forward pass makes and the backward keeps."""
-    if kind.stage or kind.compute == 4:
-        return 4 * kind.trained // 2 if kind.fused else 0
-    return 2 * (kind.trained if kind.lora else arch.body + arch.vocab * arch.hidden)
+def _sharded(zero: scaling.Zero) -> dict[str, int]:
+    """Return what DeepSpeed holds in the middle of an update, what it gathers included."""
+    state = scaling.held(zero, between=zero.accumulation > 1)
+    buffers = zero.size * zero.bucket
+    if zero.stage == 3:
+        buffers += zero.size * min(zero.parameters - zero.whole, zero.live)
+    # Gradients in float32, and AdamW's denominators.
+    step = 0 if zero.kind == "zero3_offload" else 8 * zero.shard
+    return state | {"buffers": buffers, "step": step}
 
 
-def _gradients(kind: _Kind, accumulation: int) -> int:
-    if not kind.stage:
-        return 4 * kind.trained if accumulation > 1 else 0
-    return kind.compute * (kind.trained if kind.stage == 1 else _share(kind))
-
-
-def _optimizer(kind: _Kind) -> int:
-    masters = 4 if kind.stage else 0
-    return (8 + masters) * _share(kind)
-
-
-def _buffers(arch: Architecture, kind: _Kind, strategy: dict[str, Any]) -> int:
-    if not kind.stage:
-        return 4 * kind.trained if kind.ranks > 1 else 0
-    zero = zero_config(strategy["kind"], arch.hidden, "bfloat16", 1, 1.0)["zero_optimization"]
-    bucket = kind.compute * zero["reduce_bucket_size"]
-    if kind.stage < 3:
-        return bucket
-    live = zero["stage3_max_live_parameters"] + zero["stage3_prefetch_bucket_size"]
-    return bucket + kind.compute * min(kind.parameters - kind.whole, live)
-
-
-def _step(kind: _Kind) -> int:
-    """Return the optimizer step's scratch: AdamW's denominators, and DeepSpeed's gradients in float32."""
-    return (8 if kind.stage else 4) * _share(kind)
+def _casts(arch: Architecture, kind: Kind) -> int:
+    """Return the copies of trained weights in compute precision that a forward pass makes and the backward keeps."""
+    if kind.mixed:
+        return 2 * (kind.trained if kind.lora else arch.body + arch.vocab * arch.hidden)
+    # The fused form scales the second matrix of each pair, about half of the adapter.
+    return kind.compute * kind.trained // 2 if kind.fused else 0
 
 
 def largest_micro_batch(

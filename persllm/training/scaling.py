@@ -2,8 +2,8 @@
 
 ZeRO (arXiv 1910.02054, section 7) would reduce gradients to the rank that owns them. DeepSpeed 0.19.8 does other than
 the paper, and so do these formulas: stages 1 and 2 all-reduce whole buckets and then gather the weights; stage 1 once
-an update, stage 2 after every micro-batch; stage 3 gathers the weights twice a micro-batch, but for those that still lie
-there from the forward pass, and leaves small ones whole. ZeRO-Offload (arXiv 2101.06840) is stage 3 whose optimizer
+an update, stage 2 after every micro-batch; stage 3 gathers the weights twice a micro-batch, but for those that still
+lie there from the forward pass, and leaves small ones whole. ZeRO-Offload (arXiv 2101.06840) is stage 3 whose optimizer
 state lies in main memory. Imports no torch.
 
 Measured, on two and four ranks: every byte count and every size that ``sent`` and ``held`` give. Modelled, from stated
