@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from persllm.errors import UserError
 from persllm.models import local_folder, package_gguf
@@ -87,18 +93,36 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     return tokenizer
 
 
-def load_base(source: str, dtype: str, revision: str | None = None) -> PreTrainedModel:
+def load_base(source: str, dtype: str, revision: str | None = None, four_bit: bool = False) -> PreTrainedModel:
     """Load a base model on the device, in evaluation mode.
+
+    Args:
+        source: see ``model_source``.
+        dtype: of the weights, and of the arithmetic.
+        revision: of a hub model.
+        four_bit: hold the weights as NF4 with double quantization (arXiv 2305.14314); needs CUDA and bitsandbytes.
 
     Raises:
         UserError: the weights cannot be loaded.
     """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=DTYPES[dtype], use_safetensors=True
+    how: dict[str, Any] = {"revision": revision, "dtype": DTYPES[dtype], "use_safetensors": True}
+    if four_bit:
+        if not torch.cuda.is_available():
+            raise UserError("method.tune.adapter=qlora needs a CUDA GPU, and there is none here; use lora")
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=DTYPES[dtype],
         )
+        how["device_map"] = {"": torch.cuda.current_device()}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, **how)
     except (OSError, ValueError) as error:
         raise UserError(f"model.path={source}: cannot load its weights ({str(error).splitlines()[0]})") from error
+    if four_bit or any(hasattr(p, "ds_id") for p in model.parameters()):
+        # Already where it belongs: quantized, or in shards on all ranks' devices.
+        return model.eval()
     return model.to(device()).eval()  # type: ignore[arg-type]
 
 
@@ -149,7 +173,8 @@ def load_tuned(
 def resize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Grow the embedding to the tokenizer's added tokens; the new rows start as the mean of all rows."""
     rows: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
-    if len(tokenizer) > rows.shape[0]:
+    # Under ZeRO 3 a weight's own shape is that of nothing.
+    if len(tokenizer) > getattr(rows, "ds_shape", rows.shape)[0]:
         mean = rows.detach().float().mean(0)
         old = rows.shape[0]
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

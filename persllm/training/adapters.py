@@ -7,13 +7,17 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from persllm.language_model import load_base, load_tokenizer, resize
+from persllm.execute import Context
+from persllm.language_model import device, load_base, load_tokenizer, resize
 from persllm.packs import Card
 from persllm.prompting import stage_token
 from persllm.training.batch import Batch, completion_log_probs
 from persllm.training.fused import fuse
+from persllm.training.weights import Folder
+from persllm.training.zero import STAGES
 
 
 def add_stage_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card) -> list[int]:
@@ -30,11 +34,14 @@ def add_stage_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     return ids
 
 
-def attach(model: PreTrainedModel, tune: dict[str, Any], base_name: str, trained_rows: list[int]) -> PreTrainedModel:
+def attach(
+    model: PreTrainedModel, tune: dict[str, Any], base_name: str, trained_rows: list[int], rounded: bool = False
+) -> PreTrainedModel:
     """Return the model with what is trained switched on.
 
     LoRA sits on every linear layer of the body, starts at zero (so that the model first equals the prompted one) and
-    is kept in float32. ``trained_rows`` are embedding rows that are trained and saved with it.
+    is kept in float32, or ``rounded`` to the base's type where DeepSpeed keeps the float32 copy. ``trained_rows`` are
+    embedding rows that are trained and saved with it.
     """
     if tune["adapter"] == "full":
         return model.requires_grad_(True)
@@ -47,7 +54,7 @@ def attach(model: PreTrainedModel, tune: dict[str, Any], base_name: str, trained
         task_type="CAUSAL_LM",
         trainable_token_indices=trained_rows or None,
     )
-    tuned = get_peft_model(model, config)
+    tuned = get_peft_model(model, config, autocast_adapter_dtype=not rounded)
     tuned.peft_config["default"].base_model_name_or_path = base_name
     return tuned  # type: ignore[return-value]
 
@@ -57,43 +64,43 @@ def inner(model: Any) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
 
 
-def load_trainable(artifacts: Path, source: str, model_config: dict[str, Any], tune: dict[str, Any]) -> tuple[Any, Any]:
-    """Load what an earlier train step saved, ready to be trained further; return model and tokenizer."""
+def load_trainable(
+    artifacts: Path, source: str, model_config: dict[str, Any], tune: dict[str, Any], rounded: bool = False
+) -> tuple[Any, Any]:
+    """Load what a train step saved, ready to be trained further (see ``attach``); return model and tokenizer."""
     tokenizer = load_tokenizer(str(artifacts / "tokenizer"))
     if tune["adapter"] == "full":
         return load_base(str(artifacts / "model"), "float32").requires_grad_(True), tokenizer
-    base = load_base(source, model_config["dtype"], model_config["revision"])
+    four_bit = tune["adapter"] == "qlora"
+    base = load_base(source, model_config["dtype"], model_config["revision"], four_bit=four_bit)
     resize(base, tokenizer)
-    return PeftModel.from_pretrained(base, str(artifacts / "adapter"), is_trainable=True), tokenizer
+    folder = str(artifacts / "adapter")
+    return PeftModel.from_pretrained(base, folder, is_trainable=True, autocast_adapter_dtype=not rounded), tokenizer
 
 
-def trained_state(model: Any) -> dict[str, torch.Tensor]:
-    """Return the weights that are trained, by name."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+def export(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path, best: Folder) -> None:
+    """Save the best weights as an adapter (PEFT's format) or a full model (safetensors), and the tokenizer beside it.
 
-
-def export(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path, dtype: torch.dtype) -> None:
-    """Save the adapter (PEFT format) or the full model (safetensors), and the tokenizer beside it."""
+    The live model gives names and configuration only: under ZeRO its weights may lie in shards.
+    """
     if isinstance(model, PeftModel):
-        model.save_pretrained(str(target / "adapter"), save_embedding_layers=False)
+        state = {name: best.read(name) for name in best}
+        model.save_pretrained(str(target / "adapter"), state_dict=state, save_embedding_layers=False)
         (target / "adapter" / "README.md").unlink(missing_ok=True)
     else:
-        model.to(dtype).save_pretrained(str(target / "model"))
+        dtype = best.read(next(iter(best))).dtype
+        best.hugging_face(target / "model")
+        model.config.dtype = dtype
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(target / "model")
+        model.generation_config.save_pretrained(target / "model")
     tokenizer.save_pretrained(str(target / "tokenizer"))
 
 
-def verify_export(
-    trained: Any,
-    target: Path,
-    source: str,
-    model_config: dict[str, Any],
-    tune: dict[str, Any],
-    batch: Batch,
-    longest: int,
-) -> float:
-    """Reload what was exported and compare its log-probabilities with the trained model's on one batch.
+def verify_export(ctx: Context, source: str) -> float:
+    """Reload what was exported, and compare its log-probabilities of the probe with the trained model's.
 
-    Both by the same arithmetic (see ``fuse``): what differs then is the weights.
+    Both by the same arithmetic (fused or not, rounded or not): what differs then is the weights.
 
     Returns:
         The largest difference, in nats.
@@ -101,21 +108,26 @@ def verify_export(
     Raises:
         RuntimeError: they differ by more than rounding, or a LoRA matrix is all zero after training.
     """
-    reloaded, _ = load_trainable(target, source, model_config, tune)
-    fuse(inner(reloaded), longest)
-    bf16 = model_config["dtype"] == "bfloat16"
-    tolerance = 0.05 if bf16 else 1e-3
-    values = []
-    for model in (trained, reloaded):
-        model.eval()
-        with torch.no_grad(), torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=bf16):
-            values.append(completion_log_probs(inner(model), batch)[0].float())
-    difference = float((values[0] - values[1]).abs().max())
-    if not difference <= tolerance:
+    kept = load_file(ctx.work / "probe.safetensors")
+    expected, longest = kept.pop("log_probs"), int(kept.pop("longest"))
+    batch = Batch(**kept, denominator=torch.tensor(1.0)).to(device())
+    model_config, strategy = ctx.config["model"], ctx.local["strategy"]
+    rounded, bf16 = strategy["kind"] in STAGES, model_config["dtype"] == "bfloat16"
+    reloaded, _ = load_trainable(ctx.out, source, model_config, ctx.config["tune"], rounded)
+    if STAGES.get(strategy["kind"]) != 3:
+        fuse(inner(reloaded), longest)
+    for p in reloaded.parameters():
+        if p.requires_grad and rounded and bf16:
+            p.data = p.data.to(torch.bfloat16)
+    reloaded.eval()
+    with torch.no_grad(), torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=bf16 and not rounded):
+        found = completion_log_probs(inner(reloaded), batch)[0].float().cpu()
+    difference = float((found - expected).abs().max())
+    if not difference <= (0.05 if bf16 else 1e-3):
         raise RuntimeError(
             f"the exported weights differ from the trained ones by {difference:.4f} nats after reloading"
         )
-    for name, weight in trained_state(reloaded).items():
-        if "lora_B" in name and not weight.any():
+    for name, weight in reloaded.named_parameters():
+        if weight.requires_grad and "lora_B" in name and not weight.any():
             raise RuntimeError(f"{name} is all zero after training")
     return difference

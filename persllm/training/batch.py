@@ -39,6 +39,10 @@ class Batch:
     reference: torch.Tensor | None = None
     """[B], the reference model's log-probability of each completion (DPO)"""
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(**{k: v if v is None else v.to(device) for k, v in vars(self).items()})  # type: ignore[arg-type]
+
 
 def collate(sequences: list[Sequence], pad: int, denominator: float, reference: list[float] | None = None) -> Batch:
     """Pad sequences into a batch."""

@@ -1,36 +1,21 @@
-"""What happens around the steps: curves, the best weights, checkpoints, stopping."""
+"""What happens around the steps: curves, the best weights, saved states, stopping."""
 
 from __future__ import annotations
 
 import math
-import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-from safetensors.torch import load_file, save_file
 
 from persllm.execute import Context, Interrupted, stop_asked
-from persllm.training.adapters import trained_state
+from persllm.training import distributed, weights
 from persllm.training.batch import Batch
-from persllm.training.schedule import Schedule
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, sync, rename: a killed write leaves the last checkpoint whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save a checkpoint."""
-        aside = Path(f"{path}.aside")
-        with aside.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
 
 
 class Bar(TQDMProgressBar):
@@ -41,59 +26,119 @@ class Bar(TQDMProgressBar):
         return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
 
 
+def folders(work: Path, kind: str) -> list[Path]:
+    """Return the folders ``kind-STEP``, the earliest step first."""
+    return sorted(path for path in work.glob(f"{kind}-*") if path.suffix != ".aside")
+
+
 class Keeper(Callback):
     """Keeps the curves, the best weights and the training state, and stops when held-out loss stops falling.
 
-    Its state is in the checkpoint, so a resumed run ends with the same curves and the same weights.
+    All of it counts optimizer steps, so that a run goes on with another micro-batch, on other ranks or by another
+    strategy, and ends with the same curves and the same weights.
+
+    Args:
+        ctx: the step.
+        tokens: of each optimizer step, over all ranks.
+        patience: validations without improvement before the run stops.
+        validate_every: optimizer steps between validations.
+        dtype: of the best weights' files.
     """
 
-    def __init__(self, ctx: Context, patience: int, every_seconds: float, val_every: int, schedule: Schedule) -> None:
+    def __init__(self, ctx: Context, tokens: list[int], patience: int, validate_every: int, dtype: torch.dtype) -> None:
         self.ctx = ctx
+        self.step_tokens = tokens
         self.patience = patience
-        self.every_seconds = every_seconds
-        self.val_every = val_every
-        self.total = len(schedule.micro_batches)
-        self.best_file = ctx.work / "best.safetensors"
-        # Its counters are of micro-batches: a state saved with others (a retry with less memory) would be misread.
-        self.checkpoint = ctx.work / f"last-x{schedule.accumulation}.ckpt"
+        self.validate_every = validate_every
+        self.dtype = dtype
+        self.every_seconds: float = ctx.local["strategy"]["checkpoint_seconds"]
+        self.step = 0
+        """Optimizer steps that are done."""
         self.curves: list[dict[str, Any]] = []
-        self.best = math.inf
-        self.waited = 0
-        self.tokens = 0
-        self.seconds = 0.0
+        self.best, self.best_step, self.waited = math.inf, 0, 0
+        self.tokens, self.seconds = 0, 0.0
+        self.saved: weights.Folder | None = None
+        self.before_training: Callable[[Callable[[Batch], Any]], None] | None = None
+        """Called once with the strategy's forward pass, before the first step."""
+        self.probe: Batch | None = None
+        self.probed: torch.Tensor | None = None
+        """The best weights' log-probabilities of ``probe``, [N] in float32."""
         self._rate = 0.0
-        self._random: list[torch.Tensor] | None = None
         self._resumed_at = self._saved_at = time.perf_counter()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what resuming needs."""
-        return {
-            "curves": self.curves,
-            "best": self.best,
-            "waited": self.waited,
-            "tokens": self.tokens,
-            "seconds": self.seconds + time.perf_counter() - self._resumed_at,
-            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
-        }
+    # ---- saved states ----
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved state."""
-        self.curves = state_dict["curves"]
-        self.best, self.waited = state_dict["best"], state_dict["waited"]
-        self.tokens, self.seconds = state_dict["tokens"], state_dict["seconds"]
-        self._random = state_dict["random"]
+    def resume(self) -> bool:
+        """Take up the last saved state, if there is one; its weights follow when the strategy is set up."""
+        found = folders(self.ctx.work, "state")
+        if not found:
+            return False
+        self.saved = weights.Folder(found[-1])
+        record = self.saved.record
+        self.step, self.curves = record["step"], record["curves"]
+        self.best, self.best_step, self.waited = record["best"], record["best_step"], record["waited"]
+        self.tokens, self.seconds = record["tokens"], record["seconds"]
+        return True
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Continue the random numbers (dropout draws them) where the saved run stood."""
-        if self._random is not None:
-            cpu, *cuda = self._random
-            torch.set_rng_state(cpu)
-            torch.cuda.set_rng_state_all(cuda)
+    def _save(self, trainer: pl.Trainer, model: Any) -> None:
+        """Write the state of this step, then drop the states and best weights that it makes needless."""
+        named, optimizer = weights.trained(model), trainer.optimizers[0]
+        tensors = [(name, lambda p=p: weights.whole(p)) for name, p in named]
+        tensors += [
+            (f"{name}::{key}", lambda p=p, key=key: weights.moment(optimizer, p, key))
+            for name, p in named
+            for key in weights.MOMENTS
+        ]
+        record = {"step": self.step, "curves": self.curves, "best": self.best, "best_step": self.best_step}
+        record |= {"waited": self.waited, "tokens": self.tokens, "ranks": distributed.world()}
+        record["seconds"] = self.seconds + time.perf_counter() - self._resumed_at
+        target = self.ctx.work / f"state-{self.step:08}"
+        weights.write_folder(target, tensors, record)
+        if distributed.rank() == 0:
+            for old in (*folders(self.ctx.work, "state"), *folders(self.ctx.work, "best")):
+                if old not in (target, self._best_folder()):
+                    shutil.rmtree(old)
+        self._saved_at = time.perf_counter()
+
+    def _best_folder(self) -> Path:
+        return self.ctx.work / f"best-{self.best_step:08}"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Put a saved state's weights and moments where the strategy holds them; ask what is asked beforehand."""
+        if self.saved is not None:
+            named = weights.trained(pl_module.model)
+            for name, p in named:
+                weights.assign(p, self.saved.read(name))
+            weights.restore_moments(trainer.optimizers[0], named, self.saved.read, self.step)
+        if self.before_training is not None:
+            self.before_training(lambda batch: self._forward(trainer, batch))
+        self._resumed_at = self._saved_at = time.perf_counter()
+
+    def _forward(self, trainer: pl.Trainer, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return log-probabilities and rows of a batch, as the strategy computes them."""
+        model = trainer.strategy.model
+        assert model is not None
+        training = model.training
+        model.eval()
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            found = model(batch.to(distributed.device()))
+        model.train(training)
+        return found
+
+    # ---- steps ----
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        """Have the last step validated too, which Lightning does at multiples only: it may be the best."""
-        if batch_idx + 1 == self.total:
-            trainer.val_check_batch = self.total
+        """Say whether a validation follows; make dropout a matter of the step alone, wherever it is computed."""
+        geometry = pl_module.geometry
+        last = (batch_idx + 1) % geometry.accumulation == 0
+        due = last and self._validates(self.step + 1)
+        # Lightning validates where this divides the batch's number: only here, or only later.
+        trainer.val_check_batch = batch_idx + 1 if due else batch_idx + 2
+        place = (self.step * geometry.accumulation + batch_idx % geometry.accumulation) * geometry.ranks
+        torch.manual_seed(self.ctx.config["seed"] * 1_000_003 + place + distributed.rank())
+
+    def _validates(self, step: int) -> bool:
+        return step % self.validate_every == 0 or step == len(self.step_tokens)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -105,53 +150,62 @@ class Keeper(Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Log each optimizer step; save the state when it is due; stop when asked to."""
-        self.tokens += int(batch.attention_mask.sum())
-        if (batch_idx + 1) % pl_module.accumulation:
+        if (batch_idx + 1) % pl_module.geometry.accumulation:
             return
-        row = {"step": trainer.global_step, "tokens": self.tokens, "loss": round(pl_module.step_loss, 6)}
+        self.tokens += self.step_tokens[self.step]
+        self.step += 1
+        (loss,) = distributed.total([pl_module.step_loss])
         pl_module.step_loss = 0.0
+        row = {"step": self.step, "tokens": self.tokens, "loss": round(loss, 6)}
         self.curves.append(row | {"val_loss": None, "learning_rate": float(f"{self._rate:.6g}")})
-        self.ctx.log(**self.curves[-1])
-        for logger in trainer.loggers:
-            logger.log_metrics({"train/loss": row["loss"], "train/learning_rate": self._rate}, step=row["step"])
-        if (batch_idx + 1) % self.val_every and batch_idx + 1 < self.total:
-            self._save_if_due(trainer)
-        # Else after validation: Lightning would take a state saved here for a later one, and never validate.
+        self._log(trainer, self.curves[-1], {"train/loss": row["loss"], "train/learning_rate": self._rate})
+        if not self._validates(self.step):
+            self._save_if_due(trainer, pl_module)
+        # Else after validation: a state that is saved before it would never be validated.
 
-    def _save_if_due(self, trainer: pl.Trainer) -> None:
-        if stop_asked() or time.perf_counter() - self._saved_at > self.every_seconds:
-            trainer.save_checkpoint(str(self.checkpoint))
-            self._saved_at = time.perf_counter()
-        if stop_asked():
+    def _log(self, trainer: pl.Trainer, line: dict[str, Any], metrics: dict[str, float]) -> None:
+        if distributed.rank() == 0:
+            self.ctx.log(**line)
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=self.step)
+
+    def _save_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        # A signal reaches the ranks at different steps, and their clocks differ: they must agree.
+        due = distributed.rank() == 0 and time.perf_counter() - self._saved_at > self.every_seconds
+        stop, save = distributed.total([float(stop_asked()), float(due)])
+        if stop or save:
+            self._save(trainer, pl_module.model)
+        if stop:
             raise Interrupted
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Keep the best weights; count validations without improvement."""
-        if trainer.sanity_checking:
-            return
         loss = float(trainer.callback_metrics["val_loss"])
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the held-out loss is {loss} after step {trainer.global_step}")
+            raise FloatingPointError(f"the held-out loss is {loss} after step {self.step}")
         self.curves[-1]["val_loss"] = round(loss, 6)
-        self.ctx.log(step=trainer.global_step, val_loss=loss)
-        for logger in trainer.loggers:
-            logger.log_metrics({"val/loss": loss}, step=trainer.global_step)
+        self._log(trainer, {"step": self.step, "val_loss": loss}, {"val/loss": loss})
         if loss < self.best:
-            self.best, self.waited = loss, 0
-            aside = self.best_file.with_suffix(".aside")
-            save_file({name: value.contiguous().cpu() for name, value in trained_state(pl_module).items()}, aside)
-            aside.replace(self.best_file)
+            self.best, self.best_step, self.waited = loss, self.step, 0
+            tensors = [
+                (name, lambda p=p: weights.whole(p).to(self.dtype)) for name, p in weights.trained(pl_module.model)
+            ]
+            weights.write_folder(self._best_folder(), tensors, {"step": self.step, "val_loss": loss})
         else:
             self.waited += 1
             trainer.should_stop = self.waited >= self.patience
-        if not trainer.should_stop:
-            self._save_if_due(trainer)
+        if not trainer.should_stop and self.step < len(self.step_tokens):
+            self._save_if_due(trainer, pl_module)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the best weights back."""
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Put the best weights back, and have them read the probe."""
         self.seconds += time.perf_counter() - self._resumed_at
-        if self.best_file.exists():
-            own = trained_state(pl_module)
-            with torch.no_grad():
-                for name, value in load_file(self.best_file).items():
-                    own[name].copy_(value)
+        best = self.best_weights()
+        for name, p in weights.trained(pl_module.model):
+            weights.assign(p, best.read(name))
+        if self.probe is not None:
+            self.probed = self._forward(trainer, self.probe)[0].float().cpu()
+
+    def best_weights(self) -> weights.Folder:
+        """Return the weights of the best validation."""
+        return weights.Folder(self._best_folder())

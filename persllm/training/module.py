@@ -8,6 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from persllm.geometry import Geometry
+from persllm.training import distributed
 from persllm.training.adapters import inner
 from persllm.training.batch import Batch, completion_log_probs
 from persllm.training.losses import dpo_loss, dpo_terms, sft_loss
@@ -29,44 +31,57 @@ class Personifier(pl.LightningModule):
         objective: ``sft`` or ``dpo``.
         optim: the objective's section of the method.
         total_steps: optimizer steps of the whole run (the horizon of the cosine).
-        accumulation: micro-batches per optimizer step.
+        geometry: how an optimizer step is cut into ranks and micro-batches.
+        first_step: optimizer steps that an interrupted run has made already.
     """
 
-    def __init__(self, model: Any, objective: str, optim: dict[str, Any], total_steps: int, accumulation: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        objective: str,
+        optim: dict[str, Any],
+        total_steps: int,
+        geometry: Geometry,
+        first_step: int = 0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self.optim = optim
         self.total_steps = total_steps
-        self.accumulation = accumulation
-        # The frozen base is not in the checkpoint, and need not be in it to resume.
-        self.strict_loading = False
+        self.geometry = geometry
+        self.first_step = first_step
         self.step_loss = 0.0
         self.held_out: list[tuple[float, float]] = []
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the trained weights only."""
-        trained = {name for name, p in self.named_parameters() if p.requires_grad}
-        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if name in trained}
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each loss token's log-probability and its row (see ``completion_log_probs``)."""
+        return completion_log_probs(inner(self.model), batch)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the micro-batch's share of the optimizer step's loss."""
-        log_probs, rows = completion_log_probs(inner(self.model), batch)
+        log_probs, rows = self.forward(batch)
         if self.objective == "sft":
             return sft_loss(log_probs, batch)
         return dpo_loss(log_probs, rows, batch, self.optim["beta"], self.optim["nll_weight"])
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Return the loss to differentiate. Lightning divides by the accumulation; the denominator already did."""
+        """Return the loss to differentiate.
+
+        Lightning (or DeepSpeed) divides by the accumulation, and gradients are averaged over the ranks; the loss's own
+        denominator is the whole step's already.
+        """
         loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {float(loss)} at micro-batch {batch_idx}")
         self.step_loss += float(loss.detach())
-        return loss * self.accumulation
+        return loss * (self.geometry.accumulation * self.geometry.ranks)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect a held-out batch's loss, summed, and its weight."""
-        log_probs, rows = completion_log_probs(inner(self.model), batch)
+        """Collect a held-out batch's loss, summed, and its weight; one of denominator 0 only keeps ranks in step."""
+        log_probs, rows = self.forward(batch)
+        if not batch.denominator:
+            return
         if self.objective == "sft":
             self.held_out.append((float(-log_probs.sum()), float(log_probs.numel())))
             return
@@ -76,7 +91,7 @@ class Personifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Publish the held-out loss, weighted by tokens (SFT) or pairs (DPO)."""
-        total, weight = (sum(column) for column in zip(*self.held_out, strict=True))
+        total, weight = distributed.total([sum(row[i] for row in self.held_out) for i in (0, 1)])
         self.held_out.clear()
         self.log("val_loss", total / weight, prog_bar=True, logger=False)
 
@@ -89,6 +104,7 @@ class Personifier(pl.LightningModule):
             weight_decay=self.optim["weight_decay"],
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.optim["warmup"])
+            optimizer,
+            lambda step: learning_rate_factor(self.first_step + step, self.total_steps, self.optim["warmup"]),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,11 +1,10 @@
-"""Which sequences meet in which micro-batch: a pure function of seed and sizes, and so resumable at any point."""
+"""Which sequences meet in which micro-batch: a pure function of seed and sizes, and so resumable at any step."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from persllm.training.batch import Batch
 
@@ -18,16 +17,6 @@ class Schedule:
     repeated: int
     """Units met once more to fill the last step."""
 
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches per optimizer step."""
-        return len(self.steps[0])
-
-    @property
-    def micro_batches(self) -> list[list[int]]:
-        """All micro-batches in order."""
-        return [micro for step in self.steps for micro in step]
-
 
 def make_schedule(lengths: Sequence[int], batch_size: int, micro_batch: int, epochs: int, seed: int) -> Schedule:
     """Plan a run.
@@ -38,7 +27,7 @@ def make_schedule(lengths: Sequence[int], batch_size: int, micro_batch: int, epo
     Args:
         lengths: tokens of each unit (a sequence, or a pair).
         batch_size: units per optimizer step.
-        micro_batch: units per forward pass, at most.
+        micro_batch: units per forward pass, a divisor of ``batch_size``.
         epochs: passes over the units.
         seed: of the shuffles.
     """
@@ -50,37 +39,36 @@ def make_schedule(lengths: Sequence[int], batch_size: int, micro_batch: int, epo
         order += epoch
     missing = -len(order) % batch_size
     order += [order[i % len(order)] for i in range(missing)]
-    size = min(micro_batch, batch_size)
     steps = []
     for start in range(0, len(order), batch_size):
         units = sorted(order[start : start + batch_size], key=lambda unit: (lengths[unit], unit))
-        steps.append([units[i : i + size] for i in range(0, batch_size, size)])
+        steps.append([units[i : i + micro_batch] for i in range(0, batch_size, micro_batch)])
     return Schedule(steps, missing)
 
 
 class Loader:
-    """An iterable of micro-batches that Lightning can save and continue in the middle."""
+    """One rank's micro-batches, from an optimizer step on.
 
-    def __init__(self, schedule: Schedule, make: Callable[[list[int], list[list[int]]], Batch]) -> None:
-        self.schedule = schedule
+    A step's micro-batches are dealt in turn, so that ranks meet sequences of like length at the same time.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        make: Callable[[list[int], list[list[int]]], Batch],
+        rank: int = 0,
+        ranks: int = 1,
+        first_step: int = 0,
+    ) -> None:
+        self.steps = schedule.steps[first_step:]
         self.make = make
-        self.position = 0
+        self.rank = rank
+        self.ranks = ranks
 
     def __len__(self) -> int:
-        return len(self.schedule.micro_batches)
+        return sum(len(step) // self.ranks for step in self.steps)
 
     def __iter__(self) -> Iterator[Batch]:
-        micro_batches = self.schedule.micro_batches
-        while self.position < len(micro_batches):
-            step = self.schedule.steps[self.position // self.schedule.accumulation]
-            units = micro_batches[self.position]
-            self.position += 1
-            yield self.make(units, step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the run stands."""
-        return {"position": self.position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved position."""
-        self.position = int(state["position"])
+        for step in self.steps:
+            for micro in step[self.rank :: self.ranks]:
+                yield self.make(micro, step)
