@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from persllm import packs
+from persllm import packs, sizing, workload
 from persllm.compose import Cell, Resolved, slug
 from persllm.errors import UserError
+from persllm.expected import Times
 from persllm.identity import differences, file_sha256, fingerprint, tree_sha256
 from persllm.models import model_identity, package_folder
-from persllm.schema import Config, Method, Prompt, Recipe
+from persllm.schema import Config, Method, Optim, Prompt, Recipe
 from persllm.steps import VERSIONS
 from persllm.store import StepDir, read_json
 
@@ -105,7 +105,8 @@ class _Builder:
         self.personas = list(dict.fromkeys(cell.config.persona.pack for cell in resolved.cells))
         self.memo: dict[Any, Any] = {}
         self.steps: dict[str, Step] = {}
-        self.reanswered: dict[str, bool] = {}
+        self.packs: dict[tuple[str, str], workload.Pack] = {}
+        self.times = Times(Path(resolved.config.outputs))
 
     def step(
         self,
@@ -125,8 +126,8 @@ class _Builder:
             root = packs.folder(pack)
             card = packs.load_card(root, stages)
             paragraphs = packs.load_materials(root, card)
-            _, reanswers = packs.load_items(root, card, paragraphs)
-            self.reanswered[pack] = bool(reanswers)
+            items, reanswers = packs.load_items(root, card, paragraphs)
+            self.packs[pack, repr(stages)] = workload.Pack(card, paragraphs, items, reanswers)
             name = root.name
             content = {"pack": name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
             materials = self.step("materials", name, content, local={"folder": str(root)})
@@ -135,6 +136,10 @@ class _Builder:
             )
             self.memo[key] = self.step("split", name, plain(config.split), {"annotate": annotate})
         return self.memo[key]
+
+    def pack(self, config: Config) -> workload.Pack:
+        self.split(config, config.persona.pack)
+        return self.packs[config.persona.pack, repr(config.persona.stages)]
 
     def materials(self, config: Config, pack: str) -> Step:
         return self.split(config, pack).inputs["annotate"].inputs["materials"]
@@ -152,7 +157,7 @@ class _Builder:
         own = config.persona.pack
         chosen = {k: v for k, v in plain(config.pairs).items() if k != "others"}
         stages = self.materials(config, own).config["stages"]
-        if config.pairs.cross_stage and (len(stages) < 2 or not self.reanswered[own]):
+        if config.pairs.cross_stage and (len(stages) < 2 or not self.pack(config).reanswers):
             lack = "no reanswers.jsonl" if len(stages) > 1 else f"one stage, {stages[0]!r}"
             raise UserError(f"pairs.cross_stage is on but {own} has {lack}; set pairs.cross_stage=false")
         inputs = {"split": self.split(config, own)}
@@ -189,8 +194,24 @@ class _Builder:
             raise UserError(f"general.source={path}: no such file; expected self, a data file or a dataset id")
         return {"sha256": file_sha256(path)}
 
-    def local(self, config: Config) -> dict[str, Any]:
-        return {"model_path": config.model.path}
+    def local(self, config: Config, work: int) -> dict[str, Any]:
+        return {"model_path": config.model.path, "work": work}
+
+    def train_local(self, config: Config, objective: str, optim: Optim, work: int) -> dict[str, Any]:
+        """Return a train step's local part: where the model is, how it is spread, and how much it has to do."""
+        key = ("local", objective, *map(repr, (config.persona, config.method, config.strategy, config.model)))
+        if key not in self.memo:
+            lengths = workload.longest(config, self.pack(config))
+            strategy = plain(config.strategy)
+            if strategy["micro_batch"] is None:
+                strategy["micro_batch"] = sizing.micro_batch(config, objective, optim, strategy, lengths)
+            self.memo[key] = {"strategy": strategy, "longest": plain(lengths)}
+        return self.local(config, work) | self.memo[key]
+
+    def train_step(self, label: str, meaning: dict[str, Any], inputs: dict[str, Step], local: dict[str, Any]) -> Step:
+        expected = self.times.expected("train", meaning, local)
+        known = {} if expected is None else {"expected_seconds": round(expected, 1)}
+        return self.step("train", label, meaning, inputs, local | known)
 
     def train(self, config: Config, persona: str) -> tuple[Step, ...]:
         tune = config.method.tune
@@ -203,10 +224,11 @@ class _Builder:
         inputs = {"materials": self.materials(config, config.persona.pack), "split": split}
         if tune.general:
             general = {"general": plain(config.general) | self.general_file(config), "model": self.model(config)}
-            inputs["general"] = self.step("general", config.general.source, general, local=self.local(config))
+            local = self.local(config, config.general.limit)
+            inputs["general"] = self.step("general", config.general.source, general, local=local)
         meaning = common | {"objective": "sft", "tune": shared, "optim": plain(tune.sft)}
-        local = self.local(config) | {"strategy": plain(config.strategy)}
-        steps = [self.step("train", f"{label}-sft-s{config.seed}", meaning, inputs, local)]
+        local = self.train_local(config, "sft", tune.sft, workload.sft_units(config, tune, self.pack(config)))
+        steps = [self.train_step(f"{label}-sft-s{config.seed}", meaning, inputs, local)]
         if tune.dpo is not None:
             inputs = {
                 "materials": self.materials(config, config.persona.pack),
@@ -215,10 +237,11 @@ class _Builder:
             }
             optim = plain(tune.dpo)
             apart = optim.pop("per_stage")
+            local = self.train_local(config, "dpo", tune.dpo, workload.dpo_units(config, tune, self.pack(config)))
             for stage in inputs["materials"].config["stages"] if apart else (None,):
                 meaning = common | {"objective": "dpo", "tune": shared, "optim": optim, "stage": stage}
                 name = f"{label}-dpo-{stage}-s{config.seed}" if stage else f"{label}-dpo-s{config.seed}"
-                steps.append(self.step("train", name, meaning, inputs, local))
+                steps.append(self.train_step(name, meaning, inputs, local))
         return tuple(steps)
 
     def generate(self, config: Config, persona: str, train: tuple[Step, ...]) -> Step:
@@ -241,7 +264,8 @@ class _Builder:
         }
         last = [step for step in train if step.config["objective"] == "dpo"] or list(train)
         inputs |= {f"train_{step.config['stage']}" if step.config.get("stage") else "train": step for step in last}
-        return self.step("generate", f"{persona}-{method.name}-s{seed}", meaning, inputs, self.local(config))
+        local = self.local(config, workload.test_items(config, self.pack(config)))
+        return self.step("generate", f"{persona}-{method.name}-s{seed}", meaning, inputs, local)
 
     def evaluate(self, config: Config, persona: str, generate: Step) -> Step:
         plainly = dataclasses.replace(config, method=Method(name="prompt_none", prompt=Prompt(recipe=Recipe.none)))
@@ -252,7 +276,7 @@ class _Builder:
         inputs |= {role: step for role, step in generate.inputs.items() if role.startswith("train")}
         inputs |= {f"other_{i}": self.split(config, other) for i, other in enumerate(self.others(config))}
         meaning = plain(config.evaluate) | {"embedder": config.pairs.embedder, "model": self.model(config)}
-        return self.step("evaluate", generate.label, meaning, inputs, self.local(config))
+        return self.step("evaluate", generate.label, meaning, inputs, generate.local)
 
 
 def _ordered(cells: list[PlannedCell]) -> list[Step]:
@@ -338,14 +362,3 @@ def _changes(step: Step, meaning: dict[str, Any], inputs: dict[str, Any]) -> lis
         elif inputs[role]["fingerprint"] != record["fingerprint"]:
             told.append(f"input {role} changed")
     return told + [f"input {role} is gone" for role in inputs if role not in step.inputs]
-
-
-def expected_seconds(step: Step, outputs: Path) -> float | None:
-    """Return the median of what finished steps of the same name (and objective) took here, or None."""
-    kind = f"-{step.config['objective']}-" if "objective" in step.config else ""
-    took = []
-    for done in (outputs / step.name).glob(f"*{kind}*/DONE"):
-        run = read_json(done.with_name("run.json"))
-        if isinstance(run, dict) and "seconds" in run:
-            took.append(float(run["seconds"]))
-    return statistics.median(took) if took else None

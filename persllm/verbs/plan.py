@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from persllm.plan import Plan, Step
+    from persllm.sizing import Memory
 
 EXAMPLES = """  persllm plan                                  the quickstart study
   persllm plan method=prompt_rag,persllm seed='range(0,3)'
   persllm plan pairs.rank=8                     what a change would re-run
+  persllm plan strategy=zero2 strategy.memory_gib=80    what would fit
+  persllm plan --scaling                        ZeRO on 8 to 1,024 GPUs, on paper
   persllm plan --json | head                    every step, for programs"""
 
 ORDER = ("to run", "failed", "running", "cached")
@@ -39,22 +42,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's flags."""
     verbs.json_flag(parser)
     verbs.script_flag(parser)
+    parser.add_argument(
+        "--scaling", action="store_true", help="print what ZeRO holds and sends at 1B to 70B on 8 to 1,024 GPUs instead"
+    )
 
 
 def rows(plan: Plan, outputs: Path) -> list[Row]:
     """Return every step of a study with its state, compare and report included."""
+    from persllm.expected import Times
     from persllm.finish import finish, record
-    from persllm.plan import expected_seconds, explain
+    from persllm.plan import explain
 
-    known: dict[tuple[str, Any], float | None] = {}
+    times = Times(outputs)
 
     def row(step: Step, waits: str = "") -> Row:
         why = waits or explain(step, outputs)
         state = "to run" if waits else _WORDS[step.directory(outputs).state()]
-        key = (step.name, step.config.get("objective"))
-        if state != "cached" and key not in known:
-            known[key] = expected_seconds(step, outputs)
-        return Row(step, state, why, 0.0 if state == "cached" else known[key])
+        seconds = 0.0 if state == "cached" else times.expected(step.name, step.config, step.local)
+        return Row(step, state, why, seconds)
 
     found = [row(step) for step in plan.steps]
     compare, report = finish(record(plan), outputs)
@@ -68,22 +73,33 @@ def rows(plan: Plan, outputs: Path) -> list[Row]:
 
 def main(args: argparse.Namespace) -> int:
     """Print the plan."""
+    if args.scaling:
+        from persllm.training.scaling_table import table
+
+        print("\n".join(table()))
+        return 0
     plan, outputs = verbs.load(args.overrides)
     if args.show_script:
         return verbs.print_scripts(plan, outputs)
-    found = rows(plan, outputs)
+    found, memory = rows(plan, outputs), _memory(plan)
     folder = outputs / "studies" / plan.name
     if args.json:
-        verbs.print_json(_as_json(plan, found, folder))
+        verbs.print_json(_as_json(plan, found, memory, folder))
         return 0
     console = verbs.console()
     (_table if len(found) <= verbs.MANY else _summary)(console, found)
     console.print()
-    _totals(console, plan, found)
+    _totals(console, plan, found, memory)
     console.print(f"study folder: {folder}", soft_wrap=True)
     if any(row.state != "cached" for row in found):
-        console.print(f"to run it: {verbs.command('run', args.overrides)}", soft_wrap=True)
+        console.print(f"to run it: {verbs.command(verbs.goes_on(plan), args.overrides)}", soft_wrap=True)
     return 0
+
+
+def _memory(plan: Plan) -> list[Memory]:
+    from persllm.sizing import memories
+
+    return memories([(c.cell.config.method.name, step) for c in plan.cells for step in c.train], plan.resolved.config)
 
 
 def _cost(row: Row) -> str:
@@ -119,7 +135,9 @@ def _summary(console: Console, found: list[Row]) -> None:
     console.print("every step with its reason: --json")
 
 
-def _totals(console: Console, plan: Plan, found: list[Row]) -> None:
+def _totals(console: Console, plan: Plan, found: list[Row], memory: list[Memory]) -> None:
+    from persllm.forecast import device_hours, memory_lines
+
     ahead = [row for row in found if row.state != "cached"]
     known = [row.seconds for row in ahead if row.seconds is not None]
     console.print(
@@ -131,11 +149,18 @@ def _totals(console: Console, plan: Plan, found: list[Row]) -> None:
         unknown = f"unknown for {len(ahead) - len(known)} (none like them has finished here yet)"
         parts = [told] * bool(known) + [unknown] * (len(known) < len(ahead))
         console.print(f"expected time: {'; '.join(parts)}")
+        hours, ranks = device_hours((row.step, row.seconds) for row in ahead)
+        if ranks > 1 and known:
+            console.print(f"device-hours: {hours:.2g}, as training holds {ranks} devices and other steps one")
+    for line in memory_lines(memory):
+        console.print(line)
     for note in plan.resolved.notes:
         console.print(f"note: {note}")
 
 
-def _as_json(plan: Plan, found: list[Row], folder: Path) -> dict[str, Any]:
+def _as_json(plan: Plan, found: list[Row], memory: list[Memory], folder: Path) -> dict[str, Any]:
+    from persllm.forecast import device_hours
+
     return {
         "study": plan.resolved.study.name,
         "fingerprint": plan.fingerprint,
@@ -145,6 +170,8 @@ def _as_json(plan: Plan, found: list[Row], folder: Path) -> dict[str, Any]:
             {"arm": c.cell.arm, "persona": c.cell.persona, "seed": c.cell.seed, "evaluate": c.evaluate.id}
             for c in plan.cells
         ],
+        "memory": [one.as_json() for one in memory],
+        "device_hours": device_hours((row.step, row.seconds) for row in found)[0],
         "steps": [
             {
                 "id": row.step.id,

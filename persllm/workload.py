@@ -1,0 +1,97 @@
+"""How much a planned step has to do, and how long its sequences are, from a persona pack's texts. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from persllm import prompting
+from persllm.answer import render
+from persllm.packs import Card
+from persllm.records import PREMISES, Item, Material, Reanswer
+from persllm.schema import Config, Tune
+
+BYTES_PER_TOKEN = 3
+"""Of UTF-8, at least: English has four or more in most vocabularies, and Chinese three."""
+TEMPLATE_TOKENS = 64
+"""What a chat template may add to a prompt."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A persona's texts."""
+
+    card: Card
+    paragraphs: list[Material]
+    items: list[Item]
+    reanswers: list[Reanswer]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of the longest sequence that is trained on, in tokens, from its bytes: at most about this long."""
+
+    tokens: int
+    answer: int
+    """Those with loss."""
+
+
+def _train_share(config: Config) -> float:
+    return 1 - config.split.test - config.split.dev
+
+
+def test_items(config: Config, pack: Pack) -> int:
+    """Return about how many items are held out for the report."""
+    return max(1, round(config.split.test * len(pack.items)))
+
+
+def sft_units(config: Config, tune: Tune, pack: Pack) -> int:
+    """Return about how many sequences supervised tuning sees, over all epochs."""
+    share = _train_share(config)
+    kept = [item for item in pack.items if tune.anti_induction or item.premise_pair is None]
+    count = share * len(kept) * tune.repeat
+    if tune.reanswers:
+        count += share * len(pack.reanswers)
+    if tune.materials:
+        held = {item.material_id for item in pack.items}
+        count += sum(1 if paragraph.id not in held else share for paragraph in pack.paragraphs)
+    if tune.general:
+        count += config.general.limit
+    return max(1, round(count)) * tune.sft.epochs
+
+
+def dpo_units(config: Config, tune: Tune, pack: Pack) -> int:
+    """Return about how many pairs one step of preference tuning sees, over all epochs."""
+    assert tune.dpo is not None
+    share = _train_share(config)
+    kept = {item.id for item in pack.items if tune.anti_induction or item.pattern not in PREMISES}
+    count = 0.0
+    limits = config.pairs.cross_persona_limit, config.pairs.cross_stage_limit
+    if config.pairs.cross_persona:
+        count += min(share * len(kept), len(kept) if limits[0] is None else limits[0])
+    if config.pairs.cross_stage:
+        both = 2 * share * sum(again.item_id in kept for again in pack.reanswers)
+        count += min(both, both if limits[1] is None else limits[1])
+    apart = len(pack.card.stages) if tune.dpo.per_stage else 1
+    return max(1, round(count / apart)) * tune.dpo.epochs
+
+
+def _tokens(text: str) -> int:
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
+
+
+def longest(config: Config, pack: Pack) -> Lengths:
+    """Return the longest sequence that a tuned arm may train on: its longest prompt with its longest answer."""
+    tune, limit = config.method.tune, config.model.max_length
+    assert tune is not None
+    label = {"recipe": config.method.prompt.recipe.value, "temporal_label": tune.temporal_label.value}
+    source = prompting.Source(pack.card, label)
+    question = max((item.question for item in pack.items), key=len, default="")
+    prompts = ["".join(m["content"] for m in prompting.build(source, s, question)) for s in pack.card.stages]
+    answers = [render(one.analysis if tune.analysis else None, one.response) for one in (*pack.items, *pack.reanswers)]
+    answers += [paragraph.text for paragraph in pack.paragraphs] if tune.materials else []
+    answer = max(map(_tokens, answers), default=0)
+    if tune.general:
+        # How long a data set's answers are, only the data set knows.
+        answer = max(answer, config.general.max_new_tokens if config.general.source == "self" else limit)
+    tokens = min(limit, max(map(_tokens, prompts)) + TEMPLATE_TOKENS + answer)
+    return Lengths(tokens, min(answer, tokens))
