@@ -60,12 +60,25 @@ def read_sacct(text: str) -> dict[str, Seen]:
     """Read ``sacct -n -X -P -o JobID,State,ExitCode,NodeList``."""
     found = {}
     for line in text.splitlines():
-        if line.count("|") == 3:
-            id, state, code, where = line.split("|")
-            word, _, by = state.partition(" by ")
-            found[id] = Seen(
-                False, word.split()[0], "" if where == "None assigned" else where, _name(by) if by else code
-            )
+        if line.count("|") != 3:
+            continue
+        id, state, code, where = line.split("|")
+        word, _, by = state.partition(" by ")
+        seen = Seen(False, word.split()[0], "" if where == "None assigned" else where, _name(by) if by else code)
+        found |= dict.fromkeys(elements(id), seen)
+    return found
+
+
+def elements(id: str) -> list[str]:
+    """Return the elements that an id of sacct stands for; those never begun share one, such as ``7_[2-4,9%3]``."""
+    job, bracket, rest = id.partition("_[")
+    if not bracket:
+        return [id]
+    found = []
+    for part in rest.rstrip("]").split("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            found += [f"{job}_{index}" for index in range(int(first), int(last or first) + 1)]
     return found
 
 

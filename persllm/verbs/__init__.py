@@ -53,6 +53,11 @@ def load(overrides: list[str]) -> tuple[Plan, Path]:
     return plan.build(resolved), Path(resolved.config.outputs)
 
 
+def goes_on(plan: Plan) -> str:
+    """Return the verb that goes on with a study: ``submit`` where its steps run on a cluster."""
+    return "submit" if plan.resolved.config.launch.kind.value == "slurm" else "run"
+
+
 def command(verb: str, overrides: Iterable[str]) -> str:
     """Return the shell command that runs a verb with the same overrides."""
     return shlex.join(["persllm", verb, *overrides])

@@ -34,7 +34,7 @@ class Row:
     state: str
     told: str
     detail: dict[str, Any]
-    """The lease of a running step, or what went wrong."""
+    """The lease of a running step, what went wrong, and Slurm's id of the job where there is one."""
 
 
 @dataclass(frozen=True)
@@ -83,24 +83,26 @@ def _row(step: Step, outputs: Path, place: Place | None, seen: Seen | None) -> R
     directory = step.directory(outputs)
     state = _WORDS[directory.state()]
     lease = directory.owner() or {}
-    job = ""
+    job, sent = "", {}
     if place is not None and seen is not None and state != "done":
         from persllm.launch.queue import standing
 
         word, job = standing(place, seen)
+        sent = {"job": place.element}
         if seen.live and state != "running":
             again = state == "interrupted" or any(cut["time"] >= place.since for cut in directory.interruptions())
-            return Row(step, "requeued" if again and word == "queued" else word, _and(job, _cuts(directory)), {})
+            return Row(step, "requeued" if again and word == "queued" else word, _and(job, _cuts(directory)), sent)
         if not seen.live and state in ("to run", "interrupted") and word != "to run":
-            return Row(step, word, _and(job, _cuts(directory)), {"class": word, "message": job})
+            return Row(step, word, job, {"class": word, "message": job, **sent})
         job = job if seen.live or state == "to run" else ""
     if state in ("running", "interrupted"):
         told = f"{lease.get('host')} pid {lease.get('pid')}, last sign of life {_ago(lease)} ago"
-        return Row(step, state, _and(job, told, _cuts(directory)), {"lease": lease})
+        return Row(step, state, _and(job, told, _cuts(directory)), {"lease": lease, **sent})
     if state == "failed":
         failure = directory.failure() or {}
-        return Row(step, state, f"{failure.get('class')}: {failure.get('message')} ({failure.get('hint')})", failure)
-    return Row(step, state, job, {})
+        told = f"{failure.get('class')}: {failure.get('message')} ({failure.get('hint')})"
+        return Row(step, state, told, {**failure, **sent})
+    return Row(step, state, job, sent)
 
 
 def _and(*parts: str) -> str:
@@ -165,9 +167,8 @@ def _show(plan: Plan, found: list[Row]) -> None:
 def _next(args: argparse.Namespace, plan: Plan, states: set[str]) -> list[str]:
     from persllm.launch.queue import ENDED
 
-    slurm = plan.resolved.config.launch.kind.value == "slurm"
     if states & {"failed", *ENDED}:
         return [f"to try the failed ones again: {verbs.command('retry', args.overrides)}"]
     if states & {"interrupted", "to run"} and not states & {"queued", "requeued"}:
-        return [f"to go on: {verbs.command('submit' if slurm else 'run', args.overrides)}"]
+        return [f"to go on: {verbs.command(verbs.goes_on(plan), args.overrides)}"]
     return []
