@@ -446,3 +446,35 @@ def test_shared_steps_are_shown_under_each_cell(tmp_path: Path) -> None:
     page = make_step("report", "invented", {"study": "invented"}, {"compare": again, **made.inputs})
     execute(tmp_path, page)
     assert '"seeds":[0,1]' in html_of((tmp_path, again, page))
+
+
+def test_estimates_stand_beside_measurements(tmp_path: Path) -> None:
+    made, report = invent(tmp_path, personas=("scrooge",), arms={"prompt_profile": -1.9, "sft": -1.5}, tuned=("sft",))
+    (path,) = tmp_path.glob("train/*sft-sft*/run.json")
+    run = json.loads(path.read_text())
+    run["cost"] |= {
+        "memory_estimate_bytes": 4_400_000_000,
+        "peak_device_bytes": 4_000_000_000,
+        "device": "H100 <80GB>",
+        "ranks": 8,
+        "micro_batch": 4,
+        "tokens_per_second": 12345.6,
+    }
+    path.write_text(json.dumps(run))
+    config = path.with_name("config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"local": {"expected_seconds": 65.0}}))
+    execute(tmp_path, made)
+    execute(tmp_path, report)
+    (page,) = tmp_path.glob("report/*/artifacts/report.html")
+    (text,) = tmp_path.glob("report/*/artifacts/report.md")
+    told = re.sub(r"<[^>]+>", "|", page.read_text().partition('id="training"')[2].partition("</section>")[0])
+    cells = [cell for cell in told.split("|") if cell.strip()]
+    wanted = ["8 × H100 &lt;80GB&gt;", "4", "4,400 MB", "4,000 MB", "1.10", "65 s", "70 s", "12,346"]
+    place = cells.index(wanted[0])
+    assert cells[place - 1].startswith("scrooge-sft-sft-s0-")
+    assert cells[place : place + len(wanted)] == wanted
+    rows = [line for line in text.read_text().splitlines() if line.startswith("| scrooge-sft-") and " MB" in line]
+    assert [cell.strip() for cell in rows[0].split("|")[2:-1]][1:] == wanted[1:]
+    # What an earlier version did not record is a dash.
+    (other,) = (line for line in text.read_text().splitlines() if line.startswith("| scrooge-sft-dpo-"))
+    assert other.count(reporting.DASH) == 7

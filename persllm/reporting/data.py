@@ -85,6 +85,8 @@ class Receipt:
     """Artifact name to sha256."""
     inputs: dict[str, str]
     """Role to step id."""
+    local: Row = field(default_factory=dict)
+    """What was planned for it and changes no result."""
 
 
 @dataclass
@@ -172,6 +174,7 @@ def read_receipts(first: Path, outputs: Path) -> dict[str, Receipt]:
             run=read_json(directory / "run.json") or {},
             files={file: entry["sha256"] for file, entry in manifest.items()},
             inputs={role: entry["id"] for role, entry in inputs.items()},
+            local=meaning.get("local") or {},
         )
 
     for entry in (read_json(first / "inputs.json") or {}).values():

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from persllm import reporting
 from persllm.metrics import lower_is_better
-from persllm.reporting import plots
+from persllm.reporting import plots, training
 from persllm.reporting.data import Receipt, Study
 from persllm.reporting.headline import headline
 from persllm.steps.compare import COSTS
@@ -220,6 +220,7 @@ def _view(study: Study) -> Row:
         "counts": counts,
         "headline": headline(study),
         "best": best_arms(study),
+        "training": training.rows(study),
         "costs": {arm: cost_cells(study, arm) for arm in study.arms},
         "baselines": list(dict.fromkeys(arm.baseline for arm in study.arms.values())),
         "receipts": receipts,
