@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from persllm import compose, plan
 from persllm.errors import UserError
-from persllm.launch import EXIT_INPUTS, arrays, draft, job, queue, slurm, submission
+from persllm.launch import EXIT_BUSY, EXIT_INPUTS, arrays, draft, job, queue, slurm, submission
 from persllm.schema import Launch, LaunchKind, Strategy
 from persllm.store import StepDir, _process_start, read_json, write_json
 from persllm.verbs.retry import smaller
@@ -405,18 +406,32 @@ def test_the_time_limit_after_the_last_requeue(small, cluster, capsys, monkeypat
     assert cluster.calls("scontrol")[-1] == "requeue 102_0"
     cluster.refuse("scontrol", "Requested operation is presently disabled")
     assert job.main([str(folder), "infer-0", "0"]) == 1
-    assert "could not be requeued: Requested operation" in states(small, capsys)["general/self"]["message"]
+    assert "could not be queued again: Requested operation" in states(small, capsys)["general/self"]["message"]
     next(small.outputs.glob("general/*/FAILED.json")).unlink()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert job.main([str(folder), "infer-0", "0"]) == 1
     found = states(small, capsys)["general/self"]
     assert found["class"] == "timeout"
-    assert "launch.time=04:00:00 was too short, also after 1 requeue" in found["message"]
+    assert "launch.time=04:00:00 was too short, in 2 jobs in a row" in found["message"]
     assert "raise launch.time" in found["hint"]
 
 
 def _interrupting(*_):
     raise job.Interrupted
+
+
+def test_a_job_outwaits_an_owner_that_is_lost(small, cluster, monkeypatch):
+    """After its node failed, a job may be back sooner than its first attempt's lease is stale."""
+    assert small("submit", SLURM) == 0
+    folder, _ = sent(small)
+    (directory,) = small.outputs.glob("general/self-*")
+    write_json(directory / "lease.json", {"id": "x", "host": "lost", "pid": 1, "beat": time.time() - 13.5})
+    assert job.main([str(folder), "infer-0", "0"]) == 0
+    assert read_json(directory / "run.json")["restarts"] == 1
+    monkeypatch.setattr(job, "BEAT_SECONDS", 0.0)
+    (directory / "DONE").unlink()
+    write_json(directory / "lease.json", {"id": "x", "host": "elsewhere", "pid": 1, "beat": time.time() + 60})
+    assert job.main([str(folder), "infer-0", "0"]) == EXIT_BUSY
 
 
 def test_two_submissions_at_once(small, cluster):

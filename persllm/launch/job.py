@@ -29,7 +29,7 @@ from persllm.finish import StudyRecord
 from persllm.launch import EXIT_BUSY, EXIT_INPUTS
 from persllm.launch.submission import element_of, ending_of, study_of
 from persllm.plan import Step
-from persllm.store import StepDir, read_json
+from persllm.store import BEAT_SECONDS, STALE_BEATS, Lease, StepDir, read_json
 
 TOLD_TO_END = 143
 """Exit code after SIGTERM, as shells give it: scancel, or preemption, after which Slurm itself requeues."""
@@ -75,7 +75,7 @@ def _step(path: Path, track: dict[str, Any]) -> int:
     if lacking:
         say(f"{context.id}: not run, for it needs {', '.join(lacking)}, which is not done")
         return EXIT_INPUTS
-    lease = directory.claim(read_json(path / "config.json"), read_json(path / "inputs.json"))
+    lease = _claim(directory)
     if lease is None and directory.is_done():
         return 0
     if lease is None:
@@ -87,6 +87,17 @@ def _step(path: Path, track: dict[str, Any]) -> int:
     failure = directory.failure() or {"class": "unknown", "message": "another process took this step over"}
     say(f"{context.id}: failed ({failure['class']}): {failure['message']}")
     return 1
+
+
+def _claim(directory: StepDir) -> Lease | None:
+    """Take the lease; an owner without a sign of life is outwaited: it may be this job's own attempt on a lost node."""
+    meaning, inputs = (read_json(directory.path / name) for name in ("config.json", "inputs.json"))
+    until = time.time() + (STALE_BEATS + 1) * BEAT_SECONDS
+    while True:
+        lease = directory.claim(meaning, inputs)
+        if lease is not None or directory.is_done() or stop_asked() or time.time() > until:
+            return lease
+        time.sleep(1.0)
 
 
 def _end(study: StudyRecord, outputs: Path) -> int:
@@ -121,7 +132,7 @@ def _give_up(folder: Path, ids: list[str], message: str) -> None:
     say(message)
     if directory is None:
         return
-    lease = directory.claim(read_json(directory.path / "config.json"), read_json(directory.path / "inputs.json"))
+    lease = _claim(directory)
     if lease is not None:
         hint = "raise launch.time or launch.requeues; `persllm retry` goes on from the saved state"
         lease.fail({"class": "timeout", "message": message, "hint": hint}, run_record(time.time(), lease.restarts))
@@ -134,14 +145,15 @@ def cut_short(folder: Path, ids: list[str]) -> int:
         return TOLD_TO_END
     launch = read_json(folder / "launch.json")
     before = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-    limit = f"the time limit launch.time={launch['time']}"
+    jobs = "1 job" if not before else f"{before + 1} jobs in a row"
+    limit = f"launch.time={launch['time']} was too short, in {jobs}"
     if before >= launch["requeues"]:
-        _give_up(folder, ids, f"{limit} was too short, also after {before} requeues (launch.requeues)")
+        _give_up(folder, ids, limit)
         return 1
-    say(f"{limit} is near; the state is saved, and the job goes back into the queue")
+    say(f"the time limit launch.time={launch['time']} is near; the state is saved, and the job is queued again")
     hindered = _requeue()
     if hindered:
-        _give_up(folder, ids, f"{limit} was too short, and the job could not be requeued: {hindered}")
+        _give_up(folder, ids, f"{limit}, and it could not be queued again: {hindered}")
         return 1
     return 0
 
