@@ -20,8 +20,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from benchmarks.measure import Round, clock
 from benchmarks.training import Job, restore
-from persllm.training.adapters import trained_state
 from persllm.training.module import learning_rate_factor
+from persllm.training.weights import trained
 
 
 class _Watch(TrainerCallback):
@@ -64,7 +64,7 @@ def _config(job: Job, folder: str) -> dict[str, Any]:
     return {
         "output_dir": folder,
         "per_device_train_batch_size": job.micro_batch,
-        "gradient_accumulation_steps": job.schedule.accumulation,
+        "gradient_accumulation_steps": len(job.schedule.steps[0]),
         "max_steps": len(job.schedule.steps),
         "max_length": job.work.model["max_length"],
         "max_grad_norm": job.optim["clip"],
@@ -106,7 +106,7 @@ class Peer:
             args = DPOConfig(**_config(job, folder), beta=job.optim["beta"], precompute_ref_log_probs=precompute)
             self.trainer = _Tokenised(args=args, train_dataset=_dpo_rows(job), **common)
         self.trainer.remove_callback(PrinterCallback)
-        self.state = {name: value.clone() for name, value in trained_state(self.trainer.model).items()}
+        self.state = {name: value.detach().clone() for name, value in trained(self.trainer.model)}
         self.collate, self.step = self.trainer.data_collator, self.trainer.training_step
         self.trainer.data_collator = self._counted
         self.trainer.training_step = self._watched
@@ -148,6 +148,6 @@ class Peer:
         factor: Callable[[int], float] = lambda step: learning_rate_factor(step, total, optim["warmup"])  # noqa: E731
         self.trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.trainer.optimizer, factor)
         self.trainer.train()
-        micro = self.job.schedule.accumulation
+        micro = len(self.job.schedule.steps[0])
         done.losses = [float(sum(self.losses[i : i + micro])) for i in range(0, len(self.losses), micro)]
         return done

@@ -13,13 +13,15 @@ from pytorch_lightning.callbacks import Callback
 
 from benchmarks.measure import Round, clock
 from benchmarks.workload import Workload
-from persllm.language_model import load_base
-from persllm.steps.train import Unit, _maker, reference_log_probs
-from persllm.training.adapters import attach, inner, trained_state
+from persllm.geometry import Geometry
+from persllm.language_model import device, load_base
+from persllm.training.adapters import attach, inner
 from persllm.training.batch import Batch
 from persllm.training.fused import fuse
 from persllm.training.module import Personifier
 from persllm.training.schedule import Loader, Schedule, make_schedule
+from persllm.training.setup import Batches, Unit
+from persllm.training.weights import trained
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def make_job(work: Workload, objective: str, steps: int, batch_size: int, micro_
 
 def restore(model: Any, state: dict[str, torch.Tensor]) -> None:
     """Put the trained weights back."""
-    own = trained_state(model)
+    own = dict(trained(model))
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)
@@ -109,7 +111,7 @@ class _Ticks(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if (batch_idx + 1) % pl_module.accumulation == 0:
+        if (batch_idx + 1) % pl_module.geometry.accumulation == 0:
             self.done.seconds = clock() - self.began
             self.done.losses.append(pl_module.step_loss)
             pl_module.step_loss = 0.0
@@ -123,7 +125,7 @@ class Ours:
         self.job = job
         self.tuned = job.model()
         fuse(inner(self.tuned), max(max(map(len, unit)) for unit in job.units))
-        self.state = {name: value.clone() for name, value in trained_state(self.tuned).items()}
+        self.state = {name: value.detach().clone() for name, value in trained(self.tuned)}
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -132,25 +134,26 @@ class Ours:
         restore(self.tuned, self.state)
         job, done = self.job, Round()
         began = clock()
-        reference = None
+        batches = Batches(job.units, job.pad, job.micro_batch)
+        geometry = Geometry(1, job.micro_batch, len(job.schedule.steps[0]))
+        module = Personifier(self.tuned, job.objective, job.optim, len(job.schedule.steps), geometry)
         if job.objective == "dpo":
-            reference = reference_log_probs(self.tuned, job.units, job.pad, job.micro_batch, job.work.bf16)
+            module.eval()
+            with torch.no_grad(), torch.autocast(device().type, torch.bfloat16, enabled=job.work.bf16):
+                batches.refer(lambda batch: module(batch.to(device())))
             done.reference_seconds = clock() - began
-        make = _maker(job.units, reference, job.pad)
 
         def counted(chosen: list[int], step: list[list[int]]) -> Batch:
-            batch = make(chosen, step)
+            batch = batches.make(chosen, step)
             done.count(batch.attention_mask, batch.loss_mask)
             return batch
 
-        module = Personifier(
-            self.tuned, job.objective, job.optim, len(job.schedule.steps), job.schedule.accumulation
-        ).train()
+        module.train()
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
             max_epochs=1,
-            accumulate_grad_batches=module.accumulation,
+            accumulate_grad_batches=geometry.accumulation,
             gradient_clip_val=job.optim["clip"],
             precision="bf16-mixed" if job.work.bf16 else "32-true",
             limit_val_batches=0,

