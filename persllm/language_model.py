@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -26,6 +27,9 @@ from persllm.prompting import Message
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
+if not torch.cuda.is_available():
+    # transformers imports DeepSpeed where it is installed, which otherwise warns that it had to look for a GPU.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # PEFT still asks transformers by the old name; nothing that a user could mend.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 with contextlib.suppress(ImportError):

@@ -150,20 +150,20 @@ def _fit(
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     shown = sys.stderr.isatty() and distributed.rank() == 0
-    trainer = pl.Trainer(
-        max_epochs=1,
-        num_sanity_val_steps=0,
-        logger=logger or False,
-        callbacks=[keeper, Bar(leave=False)] if shown else [keeper],
-        enable_progress_bar=shown,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        default_root_dir=str(ctx.work),
-        **arguments,
-    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            trainer = pl.Trainer(
+                max_epochs=1,
+                num_sanity_val_steps=0,
+                logger=logger or False,
+                callbacks=[keeper, Bar(leave=False)] if shown else [keeper],
+                enable_progress_bar=shown,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                default_root_dir=str(ctx.work),
+                **arguments,
+            )
             module.train()
             trainer.fit(module, loader, DataLoader(dev, batch_size=None))  # type: ignore[arg-type]
     finally:
