@@ -145,13 +145,15 @@ class _Builder:
         return self.split(config, pack).inputs["annotate"].inputs["materials"]
 
     def others(self, config: Config) -> list[str]:
-        own = packs.folder(config.persona.pack)
-        shipped = [p.name for p in packs.SHIPPED.iterdir() if p.is_dir()]
-        for named in (config.pairs.others or self.personas, shipped):
-            others = sorted(p for p in named if packs.folder(p) != own)
-            if others or config.pairs.others:
-                break
-        return others
+        key = ("others", config.persona.pack, repr(config.pairs.others))
+        if key not in self.memo:
+            own = packs.folder(config.persona.pack)
+            shipped = [p.name for p in packs.SHIPPED.iterdir() if p.is_dir()]
+            for named in (config.pairs.others or self.personas, shipped):
+                self.memo[key] = sorted(p for p in named if packs.folder(p) != own)
+                if self.memo[key] or config.pairs.others:
+                    break
+        return self.memo[key]
 
     def pairs(self, config: Config) -> Step:
         own = config.persona.pack

@@ -27,19 +27,24 @@ class LeaseLost(RuntimeError):
     """Another process took the step over; nothing of ours may be published."""
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file aside, sync it and rename it into place."""
+def write_atomic(path: Path, data: str | bytes, sync: bool = True) -> None:
+    """Write a file aside, sync it (unless it is easily written again) and rename it into place."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with aside.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     aside.replace(path)
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+    write_atomic(path, _as_text(value))
 
 
 def read_json(path: Path) -> Any:
@@ -158,7 +163,8 @@ class StepDir:
                 return False
             for name, value in (("config.json", config), ("inputs.json", inputs)):
                 if read_json(self.path / name) != value:
-                    write_json(self.path / name, value)
+                    # Thousands at once: syncing each would take minutes on a busy disk.
+                    write_atomic(self.path / name, _as_text(value), sync=False)
         return True
 
     @contextlib.contextmanager

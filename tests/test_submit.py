@@ -308,6 +308,11 @@ def test_slurm_tells_how_a_step_ended(small, cluster, capsys, squeue, sacct, sta
     assert ("nothing failed" in out) != failed
 
 
+@pytest.mark.parametrize(("text", "expected"), [("00:02:00", 120), ("4:00:30", 14430), ("2-01:00:00", 176400)])
+def test_time_limits(text, expected):
+    assert slurm.seconds(text) == expected
+
+
 def test_elements_that_never_began_share_a_line():
     told = queue.read_sacct(
         "7_[2-4,9%3]|CANCELLED by 0|0:0|None assigned\n7_1|COMPLETED|0:0|n1\n8_[0]|CANCELLED|0:0|\n"
@@ -367,6 +372,10 @@ def test_submit_leaves_a_living_owner_alone(small, cluster, capsys):
         (
             [SLURM, "launch.partition=mian"],
             "launch.partition is 'mian', which this cluster does not have; did you mean",
+        ),
+        (
+            [SLURM, "launch.time=00:02:00"],
+            "launch.warning_seconds is 120, which leaves no time to work in launch.time=",
         ),
         ([SLURM, "launch.cpu_partition=x"], "which this cluster does not have (it has main, short)"),
     ],

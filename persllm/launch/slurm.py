@@ -22,7 +22,7 @@ from persllm.errors import UserError, did_you_mean
 from persllm.launch.arrays import Array
 from persllm.schema import Launch, LaunchKind, Strategy
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
 """How long sbatch and its kin may take while submitting."""
 
 
@@ -58,9 +58,21 @@ def require_kind(launch: Launch) -> None:
         )
 
 
+def seconds(time: str) -> int:
+    """Return a time limit, ``HH:MM:SS`` or ``D-HH:MM:SS``, in seconds."""
+    days, _, clock = time.rpartition("-")
+    hours, minutes, rest = map(int, clock.split(":"))
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + rest
+
+
 def require(launch: Launch) -> None:
     """Raise a UserError where these settings cannot be sent to Slurm from here."""
     require_kind(launch)
+    if launch.warning_seconds >= seconds(launch.time):
+        raise UserError(
+            f"launch.warning_seconds is {launch.warning_seconds}, which leaves no time to work in "
+            f"launch.time={launch.time}; expected a longer time or a later warning"
+        )
     if shutil.which("sbatch") is None:
         ask("sbatch", "--version")
     known = list(dict.fromkeys(ask("sinfo", "-h", "-o", "%R").split()))
