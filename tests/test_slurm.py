@@ -1,4 +1,4 @@
-"""On a real Slurm, with made-up steps: a study sent and left alone, hurt in three ways, told apart, and finished."""
+"""On a real Slurm: a study sent and left alone, hurt in three ways, told apart, and finished."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fakes
 import pytest
@@ -133,3 +134,27 @@ def test_five_hundred_cells(small):
         subprocess.run(["scancel", *jobs], check=True)
     _, seen = until(small, ended)
     assert "cancelled" in seen["train/abel-sft-sft-s499"]
+
+
+@pytest.mark.pipeline
+def test_real_steps_end_as_here(lab, tmp_path):
+    """Weights, scores and contrasts are those of a run without Slurm; only recorded seconds may differ."""
+    made = {}
+    shared = [word for word in lab.words if not word.startswith(("persona=", "outputs="))]
+    words = [*shared, "persona=scrooge", "method=prompt_profile,sft", "launch.threads=1"]
+    verbs = {"here": ["run"], "there": ["submit", "launch=slurm_cpu", "launch.cpus=1", "launch.memory=2G"]}
+    for place, verb in verbs.items():
+        command = [sys.executable, "-m", "persllm.cli", *verb, *words, f"outputs={tmp_path / place}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        deadline = time.time() + 300
+        while not (found := list((tmp_path / place).glob("studies/*/study.json"))):
+            assert time.time() < deadline
+            time.sleep(1)
+        timed = ("generations.jsonl", "table.csv", "table.md", "report.md", "report.html")
+        files = [file for file in (tmp_path / place).glob("*/*/artifacts/**/*") if file.is_file()]
+        told = {file.relative_to(tmp_path / place): file.read_bytes() for file in files if file.name not in timed}
+        made[place] = told | {Path("study"): found[0].read_bytes()}
+    assert len(made["here"]) > 20
+    assert any(path.name == "adapter_model.safetensors" for path in made["here"])
+    assert made["here"].keys() == made["there"].keys()
+    assert [str(path) for path, data in made["here"].items() if data != made["there"][path]] == []

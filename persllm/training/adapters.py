@@ -85,6 +85,10 @@ def export(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path, best: F
     """
     if isinstance(model, PeftModel):
         state = {name: best.read(name) for name in best}
+        config = model.peft_config["default"]
+        assert isinstance(config, LoraConfig)
+        # PEFT keeps a set, whose order differs from process to process, and with it the file's bytes.
+        config.target_modules = sorted(config.target_modules or ())
         model.save_pretrained(str(target / "adapter"), state_dict=state, save_embedding_layers=False)
         (target / "adapter" / "README.md").unlink(missing_ok=True)
     else:
