@@ -29,9 +29,9 @@ def free_port():
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def measured(request):
+def measured(request, tmp_path_factory):
     """Run all cases on that many ranks, once; return what rank 0 tells."""
-    world, port = request.param, free_port()
+    world, port, folder = request.param, free_port(), tmp_path_factory.mktemp("ranks")
     common = os.environ | {
         "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
@@ -39,19 +39,20 @@ def measured(request):
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": "1",
     }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER)],
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    told = [rank.communicate(timeout=500) for rank in ranks]
-    assert not any(rank.returncode for rank in ranks), told[0][1][-2000:]
-    return json.loads(told[0][0].strip().splitlines()[-1])
+    ranks = []
+    for rank in range(world):
+        # Files: a rank whose pipe nobody empties would stand still, and with it the others.
+        with (folder / f"{rank}.out").open("w") as out, (folder / f"{rank}.err").open("w") as err:
+            env = common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks.append(subprocess.Popen([sys.executable, str(WORKER)], env=env, stdout=out, stderr=err))
+    try:
+        codes = [rank.wait(timeout=400) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    assert not any(codes), [(folder / f"{rank}.err").read_text()[-1000:] for rank in range(world)]
+    return json.loads((folder / "0.out").read_text().strip().splitlines()[-1])
 
 
 def run_of(case):
