@@ -11,13 +11,11 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,8 @@ from persllm.finish import StudyRecord, finish, record
 from persllm.identity import fingerprint
 from persllm.memory import peak_bytes, release_freed_memory, reset_peak
 from persllm.plan import Plan, Step
+from persllm.steps import VERSIONS
+from persllm.stop import Interrupted, graceful_stop, reason, stop_asked
 from persllm.store import Lease, LeaseLost, StepDir, read_json, write_json
 
 POLL_SECONDS = 1.0
@@ -38,58 +38,6 @@ class StepFailure(Exception):
     def __init__(self, failure: dict[str, str]) -> None:
         super().__init__(failure["message"])
         self.failure = failure
-
-
-class Interrupted(Exception):
-    """The user or the scheduler asked to stop; state is saved and the step continues next time."""
-
-
-STOPS = {
-    signal.SIGINT: "stopped",
-    signal.SIGTERM: "told to end",
-    signal.SIGUSR1: "time limit",
-}
-"""What asks for a stop: the reason as ``status`` tells it."""
-
-_stopped_by: int | None = None
-
-
-def stop_asked() -> bool:
-    """Return whether a signal asked to stop; steps stop at the next batch end."""
-    return _stopped_by is not None
-
-
-def stopped_by() -> int | None:
-    """Return the first signal that asked to stop, or None."""
-    return _stopped_by
-
-
-@contextmanager
-def graceful_stop(numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM), patient: bool = False) -> Iterator[None]:
-    """Turn the first of some signals into a flag; the second stops at once.
-
-    Args:
-        numbers: the signals.
-        patient: leave the second without effect: a scheduler follows its warnings up with SIGKILL itself.
-    """
-    global _stopped_by
-    _stopped_by = None
-
-    def handler(number: int, _frame: Any) -> None:
-        global _stopped_by
-        if _stopped_by is None:
-            _stopped_by = number
-            more = f": {STOPS[signal.Signals(number)]}" if patient else "; once more to stop at once"
-            print(f"\nstopping after this batch{more}", file=sys.stderr, flush=True)
-        elif not patient:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 @dataclass
@@ -216,9 +164,8 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
         module.run(context)
         lease.publish(context.out, run_record(started, lease.restarts) | {"cost": context.cost})
     except (Interrupted, KeyboardInterrupt):
-        reason = STOPS[signal.Signals(_stopped_by or signal.SIGINT)]
-        context.say(f"interrupted: {reason}")
-        lease.interrupt(reason)
+        context.say(f"interrupted: {reason()}")
+        lease.interrupt(reason())
         raise
     except LeaseLost as error:
         context.say(str(error))
@@ -351,11 +298,16 @@ def frozen_context(directory: StepDir, track: dict[str, Any]) -> Context:
     """Build a step's context from its directory alone: what a rank or a job of a cluster knows.
 
     Raises:
-        UserError: config.json or inputs.json is not there.
+        UserError: config.json or inputs.json is not there, or the step's code has changed since.
     """
     meaning, inputs = read_json(directory.path / "config.json"), read_json(directory.path / "inputs.json")
     if not isinstance(meaning, dict) or not isinstance(inputs, dict):
         raise UserError(f"{directory.path}: no step directory (config.json and inputs.json expected)")
+    if meaning["version"] != VERSIONS[meaning["step"]]:
+        raise UserError(
+            f"{directory.path}: frozen with version {meaning['version']} of the step's code, which is now "
+            f"{VERSIONS[meaning['step']]}; submit the study again"
+        )
     outputs = directory.path.parent.parent
     known = {role: entry["fingerprint"] for role, entry in inputs.items()}
     return Context(

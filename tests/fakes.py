@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from persllm import store
-from persllm.execute import Interrupted, stop_asked
 from persllm.identity import canonical
 from persllm.steps import VERSIONS
+from persllm.stop import Interrupted, stop_asked
 
 TABLE = "arm,metric,mean,low,high,n,missing,train_seconds,train_tokens,prompt_tokens,seconds_per_reply,peak_memory_mb\n"
 CONTRASTS = "arm,baseline,metric,difference,low,high,p,p_adjusted,n_items,detectable\n"

@@ -195,7 +195,7 @@ def test_a_killed_step_goes_on_and_ends_the_same(lab, step, whole, tmp_path, mon
 
 def test_a_stop_is_heard_between_batches(lab, step, tmp_path, monkeypatch):
     ctx = lab.context(step, tmp_path / "stopped")
-    monkeypatch.setattr(execute, "_stopped_by", signal.SIGTERM)
+    monkeypatch.setattr("persllm.stop._stopped_by", signal.SIGTERM)
     with pytest.raises(execute.Interrupted):
         generate.run(ctx)
     lines = [line for line in (ctx.work / "generations.jsonl").read_text(encoding="utf-8").split("\n") if line]

@@ -191,14 +191,14 @@ def test_a_stop_saves_the_state_and_is_heard_at_the_next_step(lab, tmp_path, mon
 
     def asking(self, trainer, *args):
         if self.step == 2:
-            monkeypatch.setattr(execute, "_stopped_by", signal.SIGTERM)
+            monkeypatch.setattr("persllm.stop._stopped_by", signal.SIGTERM)
         real(self, trainer, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "on_train_batch_end", asking)
         with pytest.raises(execute.Interrupted):
             train.run(ctx)
-    monkeypatch.setattr(execute, "_stopped_by", None)
+    monkeypatch.setattr("persllm.stop._stopped_by", None)
     logged = (ctx.directory / "metrics.jsonl").read_text()
     assert '"step": 3' in logged
     assert '"step": 4' not in logged

@@ -443,6 +443,17 @@ def test_a_job_outwaits_an_owner_that_is_lost(small, cluster, monkeypatch):
     assert job.main([str(folder), "infer-0", "0"]) == EXIT_BUSY
 
 
+def test_a_job_of_older_code_says_so(small, cluster, capsys):
+    assert small("submit", SLURM) == 0
+    folder, _ = sent(small)
+    (file,) = small.outputs.glob("general/self-*/config.json")
+    write_json(file, read_json(file) | {"version": 99})
+    assert job.main([str(folder), "infer-0", "0"]) == 2
+    told = capsys.readouterr().err
+    assert "frozen with version 99 of the step's code, which is now" in told
+    assert "submit the study again" in told
+
+
 def test_two_submissions_at_once(small, cluster):
     made = planned(small, SLURM)
     first = draft.draft(made, small.outputs, {}, queue.Answers({}))

@@ -13,22 +13,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from persllm.errors import UserError
+from persllm.cli import guard
 from persllm.execute import (
-    Interrupted,
     Outcome,
     conclude,
     frozen_context,
-    graceful_stop,
     run_record,
     run_step,
-    stop_asked,
-    stopped_by,
 )
 from persllm.finish import StudyRecord
 from persllm.launch import EXIT_BUSY, EXIT_INPUTS
 from persllm.launch.submission import element_of, ending_of, study_of
 from persllm.plan import Step
+from persllm.stop import Interrupted, graceful_stop, stop_asked, stopped_by
 from persllm.store import BEAT_SECONDS, STALE_BEATS, Lease, StepDir, read_json
 
 TOLD_TO_END = 143
@@ -162,17 +159,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run one element; SIGUSR1 and SIGTERM stop it at the next batch end."""
     path, array, index = argv if argv is not None else sys.argv[1:]
     folder = Path(path)
-    with graceful_stop((signal.SIGUSR1, signal.SIGTERM), patient=True):
+
+    def work() -> int:
+        ids = element_of(folder, array, int(index))
+        say(f"job {os.environ.get('SLURM_JOB_ID', 'of no cluster')}: {', '.join(ids)}")
         try:
-            ids = element_of(folder, array, int(index))
-            say(f"job {os.environ.get('SLURM_JOB_ID', 'of no cluster')}: {', '.join(ids)}")
-            try:
-                return run_element(folder, ids)
-            except Interrupted:
-                return cut_short(folder, ids)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            return run_element(folder, ids)
+        except Interrupted:
+            return cut_short(folder, ids)
+
+    with graceful_stop((signal.SIGUSR1, signal.SIGTERM), patient=True):
+        return guard(work)
 
 
 if __name__ == "__main__":
