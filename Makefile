@@ -1,7 +1,7 @@
 # Everything a checkout needs; `make` alone prints the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench clean
+.PHONY: help demo test bench gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,6 +24,9 @@ test: $(VENV)/.installed-dev ## lint, format, types and tests; needs no network 
 
 bench: $(VENV)/.installed-bench ## run the benchmarks
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks
+
+gpu: $(VENV)/.installed-dev ## run the tests that need CUDA, and show memory, speed and TRL's beside them
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m gpu -rs -s
 
 clean: ## remove .venv and the tools' caches; outputs/ stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from persllm.errors import UserError
 from persllm.models import local_folder, package_gguf
@@ -124,7 +125,7 @@ def load_base(source: str, dtype: str, revision: str | None = None, four_bit: bo
         model = AutoModelForCausalLM.from_pretrained(source, **how)
     except (OSError, ValueError) as error:
         raise UserError(f"model.path={source}: cannot load its weights ({str(error).splitlines()[0]})") from error
-    if four_bit or any(hasattr(p, "ds_id") for p in model.parameters()):
+    if four_bit or is_deepspeed_zero3_enabled():
         # Already where it belongs: quantized, or in shards on all ranks' devices.
         return model.eval()
     return model.to(device()).eval()  # type: ignore[arg-type]

@@ -107,8 +107,9 @@ def problems(config: Config) -> Iterator[str]:
                 f"method.prompt.recipe is {method.prompt.recipe.value} for tuned method {method.name!r}; "
                 "expected brief, name or profile"
             )
+        cuttable = min(strategy.devices, strategy.nodes, strategy.micro_batch or 0) > 0
         for name, optim in (("sft", method.tune.sft), ("dpo", method.tune.dpo)):
-            if optim is not None and strategy.micro_batch is not None:
+            if optim is not None and cuttable:
                 try:
                     geometry.cut(dataclasses.asdict(strategy), optim.batch_size, name)
                 except ValueError as error:

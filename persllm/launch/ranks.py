@@ -21,9 +21,12 @@ from typing import IO, Any
 
 from persllm import geometry
 from persllm.errors import UserError
-from persllm.execute import Context, Interrupted, StepFailure, stop_asked
+from persllm.execute import Context, StepFailure
+from persllm.stop import Interrupted, stop_asked
 from persllm.store import read_json, write_json
 
+PARENT = "PERSLLM_PARENT"
+"""The variable that tells a rank who started it, where that is no srun."""
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0
 """How long the other ranks may go on after one is dead: they fail by themselves when they miss it, and say where."""
@@ -105,7 +108,7 @@ def _start_here(ctx: Context) -> list[subprocess.Popen[bytes]]:
     environment = _environment(strategy, "127.0.0.1")
     found = []
     for rank in range(strategy["devices"]):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"}
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", PARENT: str(os.getpid())}
         # The first rank draws the progress bar, where somebody watches.
         shown = rank == 0 and sys.stderr.isatty()
         with (folder(ctx.work) / f"rank-{rank}.log").open("wb") as log:

@@ -64,13 +64,19 @@ def inner(model: Any) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
 
 
+def trained_dtype(model_config: dict[str, Any], tune: dict[str, Any], rounded: bool) -> str:
+    """Return the type that a base is loaded in: float32 where its own weights are trained and no one keeps a copy."""
+    return "float32" if tune["adapter"] == "full" and not rounded else model_config["dtype"]
+
+
 def load_trainable(
     artifacts: Path, source: str, model_config: dict[str, Any], tune: dict[str, Any], rounded: bool = False
 ) -> tuple[Any, Any]:
     """Load what a train step saved, ready to be trained further (see ``attach``); return model and tokenizer."""
     tokenizer = load_tokenizer(str(artifacts / "tokenizer"))
     if tune["adapter"] == "full":
-        return load_base(str(artifacts / "model"), "float32").requires_grad_(True), tokenizer
+        dtype = trained_dtype(model_config, tune, rounded)
+        return load_base(str(artifacts / "model"), dtype).requires_grad_(True), tokenizer
     four_bit = tune["adapter"] == "qlora"
     base = load_base(source, model_config["dtype"], model_config["revision"], four_bit=four_bit)
     resize(base, tokenizer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 
-from persllm.execute import Context, Interrupted, stop_asked
+from persllm.execute import Context
+from persllm.stop import Interrupted, stop_asked
 from persllm.training import distributed, weights
 from persllm.training.batch import Batch
 
@@ -112,6 +115,7 @@ class Keeper(Callback):
             weights.restore_moments(trainer.optimizers[0], named, self.saved.read, self.step)
         if self.before_training is not None:
             self.before_training(lambda batch: self._forward(trainer, batch))
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
         self._resumed_at = self._saved_at = time.perf_counter()
 
     def _forward(self, trainer: pl.Trainer, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,6 +130,11 @@ class Keeper(Callback):
         return found
 
     # ---- steps ----
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Take back the handler of SIGTERM: Lightning's, set a moment ago, stops before a state is saved."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """Say whether a validation follows; make dropout a matter of the step alone, wherever it is computed."""

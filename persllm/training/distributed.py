@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import distributed
@@ -56,11 +57,14 @@ def largest(value: float) -> float:
     return float(tensor)
 
 
-def collect(values: list[list[float]]) -> list[list[list[float]]]:
-    """Return every rank's list, in the order of ranks."""
+T = TypeVar("T")
+
+
+def collect(values: T) -> list[T]:
+    """Return every rank's value, in the order of ranks."""
     if world() == 1:
         return [values]
-    found: list[list[list[float]] | None] = [None] * world()
+    found: list[T | None] = [None] * world()
     distributed.all_gather_object(found, values)
     return found  # type: ignore[return-value]
 

@@ -13,19 +13,21 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from persllm import records
+from persllm.architecture import Architecture
 from persllm.execute import Context
-from persllm.geometry import cut
+from persllm.geometry import cut, ranks
 from persllm.language_model import DTYPES, model_source
 from persllm.memory import peak_bytes
 from persllm.store import read_json, write_json
 from persllm.tracking import train_logger
 from persllm.training import distributed, weights
 from persllm.training.adapters import export, inner
-from persllm.training.batch import collate
+from persllm.training.batch import Sequence, collate
 from persllm.training.callbacks import Bar, Keeper
+from persllm.training.estimate import estimate
 from persllm.training.fused import fuse
 from persllm.training.module import Personifier
-from persllm.training.schedule import Loader, make_schedule
+from persllm.training.schedule import Loader, Schedule, make_schedule
 from persllm.training.setup import Batches, Forward, Setup, prepare
 from persllm.training.strategy import is_sharded, is_zero, load_in_shards, trainer_arguments, zero_of
 
@@ -75,6 +77,7 @@ def train(ctx: Context) -> None:
     if distributed.rank() == 0:
         _publish(ctx, setup, keeper, longest)
         ctx.cost |= {"ranks": geometry.ranks, "micro_batch": strategy["micro_batch"], "peak_device_bytes": int(peak)}
+        ctx.cost |= {"memory_estimate_bytes": _estimated(ctx, setup, schedule)}
     distributed.barrier()
 
 
@@ -122,6 +125,30 @@ def _probe(dev: Batches) -> Any:
 
 def _peak_device_bytes() -> int:
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_bytes()
+
+
+def _estimated(ctx: Context, setup: Setup, schedule: Schedule) -> int | None:
+    """Return the memory that the largest micro-batch should have needed, in bytes; None for an unknown architecture."""
+    try:
+        architecture = Architecture.from_config(setup.model.config.to_dict())
+    except ValueError:
+        return None
+    largest: list[Sequence] = max(
+        ([s for index in micro for s in setup.train[index]] for step in schedule.steps for micro in step),
+        key=lambda sequences: len(sequences) * max(map(len, sequences)),
+    )
+    return estimate(
+        architecture,
+        ctx.config["tune"],
+        ctx.config["objective"],
+        ctx.local["strategy"],
+        ctx.config["model"]["dtype"],
+        rows=len(largest),
+        tokens=max(map(len, largest)),
+        completion_tokens=sum(len(s.completion) for s in largest),
+        accumulation=len(schedule.steps[0]) // ranks(ctx.local["strategy"]),
+        on_cpu=not torch.cuda.is_available(),
+    ).total
 
 
 def _publish(ctx: Context, setup: Setup, keeper: Keeper, longest: int) -> None:

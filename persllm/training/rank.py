@@ -14,8 +14,9 @@ import time
 import traceback
 from pathlib import Path
 
-from persllm.execute import Context, Interrupted, classify, graceful_stop
-from persllm.launch.ranks import interrupted, report, take
+from persllm.execute import Context, classify
+from persllm.launch.ranks import PARENT, interrupted, report, take
+from persllm.stop import Interrupted, graceful_stop
 from persllm.store import write_json
 
 SLURM = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "GROUP_RANK": "SLURM_NODEID"}
@@ -53,8 +54,10 @@ def _train(ctx: Context) -> None:
 
 
 def _end_with_parent() -> None:
-    """Die when who started this rank died without a word: nobody would keep what it makes."""
-    parent = os.getppid()
+    """Die when who started this rank died without a word: nobody would keep what it makes. Slurm sees to its own."""
+    if PARENT not in os.environ:
+        return
+    parent = int(os.environ[PARENT])
 
     def watch() -> None:
         while os.getppid() == parent:

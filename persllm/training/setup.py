@@ -14,7 +14,7 @@ from persllm.language_model import load_base, load_tokenizer
 from persllm.records import PREMISES, Pair
 from persllm.steps import general, materials, pairs, split
 from persllm.training import distributed
-from persllm.training.adapters import add_stage_tokens, attach, load_trainable
+from persllm.training.adapters import add_stage_tokens, attach, load_trainable, trained_dtype
 from persllm.training.batch import Batch, Sequence, collate, row_sums
 from persllm.training.data import (
     Encoder,
@@ -59,8 +59,12 @@ def _sft(ctx: Context, source: str, rounded: bool) -> Setup:
     config, tune = ctx.config, ctx.config["tune"]
     card, paragraphs = materials.read(ctx.inputs["materials"])
     tokenizer = load_tokenizer(source, config["model"]["revision"])
-    dtype = "float32" if tune["adapter"] == "full" else config["model"]["dtype"]
-    model = load_base(source, dtype, config["model"]["revision"], four_bit=tune["adapter"] == "qlora")
+    model = load_base(
+        source,
+        trained_dtype(config["model"], tune, rounded),
+        config["model"]["revision"],
+        four_bit=tune["adapter"] == "qlora",
+    )
     rows = add_stage_tokens(model, tokenizer, card) if tune["temporal_label"] == "token" else []
     # Anew, as loading may have drawn from it, more or less by strategy.
     torch.manual_seed(config["seed"])
@@ -156,7 +160,7 @@ class Batches:
 
         Every rank takes a share and ends with all.
         """
-        mine = []
+        mine: list[list[list[float]]] = []
         for chosen, _ in self.own():
             sequences = [s for index in chosen for s in self.units[index]]
             values, rows = forward(collate(sequences, self.pad, 1))

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.plugins import DeepSpeedPrecision
-from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy
 from transformers import AutoConfig
 
@@ -81,7 +81,7 @@ def load_in_shards(zero: dict[str, Any] | None) -> Iterator[None]:
     if zero is None or zero["zero_optimization"]["stage"] < 3:
         yield
         return
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
     alive = HfDeepSpeedConfig(dict(zero))
     yield
