@@ -27,7 +27,7 @@ def _timed(verb: str, words: Sequence[str], rounds: int = 1) -> tuple[float, str
     for _ in range(rounds):
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "persllm.cli", verb, *words], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "persllm.cli", verb, *words], stdout=subprocess.PIPE, text=True, check=True
         )
         took.append(time.perf_counter() - start)
         told = done.stdout
@@ -38,19 +38,26 @@ def _answers() -> bool:
     return shutil.which("sbatch") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
 
 
+def _cancel(outputs: Path) -> None:
+    """Cancel whatever was sent, also where not all of it could be."""
+    for file in outputs.glob("studies/*/slurm/*/arrays.json"):
+        jobs = [array["job"] for array in json.loads(file.read_text())["arrays"] if array["job"]]
+        subprocess.run(["scancel", *jobs], check=bool(jobs))
+
+
 def main() -> int:
     """Print the times; return 1 where ``status`` takes too long."""
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
         words = ["study.name=bench", "method=sft", "seed=range(0,500)", "persona=scrooge", f"outputs={folder}"]
         slurm = _answers()
         if slurm:
-            took, told = _timed("submit", [*words, "launch=slurm_cpu", "launch.sbatch=[--hold]", "--json"])
-            sent = json.loads(told)["arrays"]
-            print(f"submit: {took:.2f} s for {sum(len(array['elements']) for array in sent)} elements")
             try:
+                took, told = _timed("submit", [*words, "launch=slurm_cpu", "launch.sbatch=[--hold]", "--json"])
+                sent = json.loads(told)["arrays"]
+                print(f"submit: {took:.2f} s for {sum(len(array['elements']) for array in sent)} elements")
                 took, told = _timed("status", words, ROUNDS)
             finally:
-                subprocess.run(["scancel", *(array["job"] for array in sent)], check=True)
+                _cancel(Path(folder))
         else:
             print("no Slurm answers here: nothing is sent")
             took, told = _timed("status", words, ROUNDS)

@@ -118,20 +118,22 @@ def _is_as_here(small, tmp_path):
     assert study == next(small.outputs.glob("studies/small-*/study.json")).read_bytes()
 
 
+def sent(small):
+    (file,) = small.outputs.glob("studies/small-*/slurm/1/arrays.json")
+    return json.loads(file.read_text())["arrays"]
+
+
 def test_five_hundred_cells(small):
     """Sent as arrays within the cluster's limit, told in one go, and cancelled together."""
     small.words[1:3] = [f"persona={small.folder}/packs/abel", "method=sft", "seed=range(0,500)"]
-    told = send(small, "submit", "launch.running=2")
-    assert "1511 steps sent" in told
-    (folder,) = small.outputs.glob("studies/small-*/slurm/1")
-    arrays = json.loads((folder / "arrays.json").read_text())["arrays"]
-    jobs = [array["job"] for array in arrays]
     try:
+        assert "1511 steps sent" in send(small, "submit", "launch.running=2")
+        arrays = sent(small)
         assert sorted(len(array["elements"]) for array in arrays)[-3:] == [500, 500, 501]
         _, states = standing(small)
         assert sum(state in ON_THE_WAY for state in states.values()) > 1400
     finally:
-        subprocess.run(["scancel", *jobs], check=True)
+        subprocess.run(["scancel", *(array["job"] for array in sent(small) if array["job"])], check=True)
     _, seen = until(small, ended)
     assert "cancelled" in seen["train/abel-sft-sft-s499"]
 

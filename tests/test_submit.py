@@ -289,7 +289,8 @@ def test_a_smaller_micro_batch_divides_the_larger(before, after):
         ("", "OUT_OF_MEMORY|0:125|n1", "out_of_memory", "job 102_0 on n1"),
         ("", "NODE_FAIL|1:0|n1", "node_fail", "job 102_0 on n1"),
         ("", "PREEMPTED|0:15|n1", "preempted", "job 102_0 on n1"),
-        ("", "FAILED|1:0|n1", "failed", "left no reason"),
+        ("", "FAILED|1:0|n1", "failed", "job 102_0 ended (exit code 1) and left no reason; its log:"),
+        ("", "FAILED|0:9|n1", "failed", "job 102_0 was killed (signal 9) and left no reason"),
         ("", "FAILED|4:0|n1", "to run", "an input was missing"),
         ("", "", "to run", ""),
     ],
@@ -348,10 +349,10 @@ def test_a_silent_slurm_is_said(small, cluster, capsys):
 
 
 def test_a_slow_slurm_is_not_waited_for(small, cluster, monkeypatch):
-    cluster.command("squeue", "exec sleep 60")
+    cluster.command("squeue", "echo 'busy, sleeping' >&2; exec sleep 60")
     monkeypatch.setattr(queue, "PATIENCE_SECONDS", 0.3)
     place = submission.Place(Path("/x"), "train-1", "7", 0, "0", "2026-01-01T00:00:00Z")
-    assert "did not answer within 0.3 s" in queue.ask_queue([place]).silent
+    assert "did not answer within 0.3 s (busy, sleeping); try again later" in queue.ask_queue([place]).silent
 
 
 def test_submit_leaves_a_living_owner_alone(small, cluster, capsys):
@@ -398,7 +399,9 @@ def test_sbatch_refuses(small, cluster, capsys):
     cluster.refuse("sbatch", "sbatch: error: Batch job submission failed: Invalid account specified")
     assert small("submit", SLURM) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: sbatch: error: Batch job submission failed: Invalid account specified (the array")
+    assert told.startswith(
+        "error: sbatch: error: Batch job submission failed: Invalid account specified (refused: prep"
+    )
     assert {e["job"] for e in sent(small)[1]} == {None}
     assert {row["state"] for row in states(small, capsys).values()} == {"to run"}
 

@@ -132,4 +132,6 @@ def standing(place: Place, seen: Seen) -> tuple[str, str]:
         return word, f"job {place.element} on {seen.where}"
     if seen.state == "COMPLETED" or code in (str(EXIT_INPUTS), str(EXIT_BUSY)):
         return "to run", {str(EXIT_INPUTS): "an input was missing in its turn"}.get(code, "")
-    return "failed", f"job {place.element} ended ({seen.state}, exit code {seen.told}) and left no reason: {place.log}"
+    exit_code, _, number = seen.told.partition(":")
+    how = f"was killed (signal {number})" if number not in ("", "0") else f"ended (exit code {exit_code})"
+    return "failed", f"job {place.element} {how} and left no reason; its log: {place.log}"

@@ -42,6 +42,11 @@ def interrupted(work: Path) -> Path:
     return folder(work) / "interrupted"
 
 
+def stop_file(work: Path) -> Path:
+    """Return the file that asks the ranks to stop. A signal would do on one node; srun ends its tasks on SIGTERM."""
+    return folder(work) / "stop"
+
+
 def give(ctx: Context) -> None:
     """Write down what the ranks do; what an earlier attempt's ranks left is removed."""
     shutil.rmtree(folder(ctx.work), ignore_errors=True)
@@ -73,7 +78,7 @@ def run_ranks(ctx: Context) -> None:
     strategy = ctx.local["strategy"]
     give(ctx)
     started = _start_by_srun(ctx) if strategy["nodes"] > 1 else _start_here(ctx)
-    codes = _wait(started)
+    codes = _wait(started, stop_file(ctx.work))
     if interrupted(ctx.work).exists():
         raise Interrupted
     if any(codes):
@@ -151,34 +156,32 @@ def _start_by_srun(ctx: Context) -> list[subprocess.Popen[bytes]]:
         ]
 
 
-def _wait(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+def _wait(processes: list[subprocess.Popen[bytes]], stop: Path) -> list[int]:
     """Return the exit codes, once all have ended: by themselves, or ended because one failed.
 
     What was ended here counts as 0: it is no reason.
     """
-    told = False
     deadline: float | None = None
     ended: set[int] = set()
     try:
         while any(p.poll() is None for p in processes):
-            if stop_asked() and not told:
-                told = True
-                _signal(processes, signal.SIGTERM)
+            if stop_asked():
+                stop.touch()
             if deadline is None and any(p.poll() for p in processes):
                 deadline = time.monotonic() + GRACE_SECONDS
             if deadline is not None and time.monotonic() > deadline:
                 ended |= {i for i, p in enumerate(processes) if p.poll() is None}
-                _signal(processes, signal.SIGKILL)
+                _kill(processes)
             time.sleep(POLL_SECONDS)
     finally:
-        _signal(processes, signal.SIGKILL)
+        _kill(processes)
     return [0 if i in ended else p.wait() for i, p in enumerate(processes)]
 
 
-def _signal(processes: list[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.poll() is None:
-            process.send_signal(number)
+            process.kill()
 
 
 def _reason(work: Path, codes: list[int]) -> dict[str, str]:

@@ -42,7 +42,9 @@ def ask(*words: str, seconds: float = ANSWER_SECONDS) -> str:
             "run the study here with `persllm run launch=local`"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{words[0]}: Slurm did not answer within {seconds:g} s; try again later") from error
+        said = " ".join((error.stderr or b"").decode(errors="replace").split())
+        told = f" ({said})" if said else ""
+        raise UserError(f"{words[0]}: Slurm did not answer within {seconds:g} s{told}; try again later") from error
     if done.returncode:
         told = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise UserError(told if told.startswith(words[0]) else f"{words[0]}: {told}")
@@ -168,8 +170,8 @@ def send(arrays: list[Array], folder: Path, sent: Callable[[dict[str, str]], Any
         try:
             told = ask("sbatch", "--parsable", *depends, str(folder / f"{array.name}.sh"))
         except UserError as error:
-            before = f"; {', '.join(jobs)} went before it and will run" if jobs else ""
-            raise UserError(f"{error} (the array {array.name}{before}); mend it and submit again") from error
+            before = f", while {', '.join(jobs)} went before it and will run" if jobs else ""
+            raise UserError(f"{error} (refused: {array.name}{before}); the same command sends what is left") from error
         jobs[array.name] = told.strip().split(";")[0]
         sent(jobs)
     return jobs

@@ -30,6 +30,7 @@ _WORDS = {
     "cancelled": "cancelled",
     "node_fail": "its node failed",
     "preempted": "preempted by other jobs",
+    "failed": "its job ended without a reason",
 }
 """Classes of failure, as people say them."""
 
