@@ -28,7 +28,6 @@ class Workload:
     """What ``from_pretrained`` takes."""
     model: dict[str, Any]
     tune: dict[str, Any]
-    micro_batch: int
     seed: int
     tokenizer: Any
     sft: list[Unit]
@@ -113,7 +112,6 @@ def load(overrides: list[str], prompts: int) -> Workload:
         source=source,
         model=model,
         tune=tune,
-        micro_batch=config.strategy.micro_batch,
         seed=tuned.seed,
         tokenizer=tokenizer,
         sft=[(sequence,) for sequence in sft_sequences(own.parts["train"], prompt, tune, encoder)],

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import json
@@ -105,7 +106,7 @@ def run_record(started: float, restarts: int) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for name in ("persllm", "torch", "transformers", "peft", "pytorch-lightning", "numpy"):
+    for name in ("persllm", "torch", "transformers", "peft", "pytorch-lightning", "deepspeed", "numpy"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -135,7 +136,7 @@ def classify(error: BaseException) -> dict[str, str]:
         kind = "out_of_memory"
         hint = "a train step: `persllm retry` with half the strategy.micro_batch; another: `persllm run` with less "
         hint += "generate.batch_size"
-    elif isinstance(error, OSError) and error.errno == 28:
+    elif (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
         kind, hint = "disk_full", "free some disk space, then run the same command again; nothing finished is lost"
     elif isinstance(error, FloatingPointError):
         kind, hint = "diverged", "lower method.tune.sft.learning_rate or method.tune.dpo.learning_rate"

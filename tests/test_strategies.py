@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 import tiny as tiny_module
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from persllm import compose, execute
 from persllm.errors import UserError
@@ -175,7 +177,7 @@ def test_a_killed_rank_fails_the_step_at_once_and_the_retry_goes_on(lab, tmp_pat
     assert rank_pids(ctx) == []
     failure = execute.classify(became["error"])
     assert failure["class"] == "rank_killed"
-    assert failure["message"] == "rank 1 of 2 was killed (SIGKILL)"
+    assert failure["message"] == "rank 1 was killed (SIGKILL)"
     assert "retry" in failure["hint"]
     train.run(ctx)
     assert "resume after step" in (ctx.directory / "log.txt").read_text()
@@ -223,6 +225,31 @@ def test_ranks_whose_parent_dies_end_too(lab, tmp_path):
         time.sleep(0.1)
 
 
+@needs_deepspeed
+def test_zero3_holds_the_whole_model_on_no_rank_while_it_loads(lab, tmp_path):
+    shape = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 12, "num_attention_heads": 16}
+    config = LlamaConfig(vocab_size=800, num_key_value_heads=4, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "large", max_shard_size="200MB")
+    command = [sys.executable, str(Path(__file__).with_name("zero_load.py")), str(lab.model), str(tmp_path / "large")]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    # What is freed goes back at once, so that what is seen is what is held.
+    common |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    logs = [tmp_path / f"rank-{rank}.log" for rank in range(2)]
+    started = []
+    for rank, log in enumerate(logs):
+        env = os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+        with log.open("w") as file:
+            started.append(subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT))
+    assert [process.wait(200) for process in started] == [0, 0], logs[0].read_text()
+    for log in logs:
+        told = json.loads(next(line for line in log.read_text().splitlines() if line.startswith("{")))
+        assert told["own"] == pytest.approx(told["whole"] / 2, rel=0.01)
+        # Its own shard, and a weight or two that are being dealt out.
+        assert told["most"] < told["own"] + 4 * told["largest"] < 0.6 * told["whole"]
+
+
 # ---- told in one sentence ----
 
 
@@ -235,6 +262,14 @@ def test_a_rank_that_diverges_is_told_with_its_reason(lab, tmp_path):
     assert failure["class"] == "diverged"
     assert "loss is nan" in failure["message"]
     assert "learning_rate" in failure["hint"]
+
+
+def test_srun_tells_who_was_killed(tmp_path):
+    ranks.folder(tmp_path).mkdir()
+    told = ["srun: error: n2: task 1: Killed", "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED"]
+    (ranks.folder(tmp_path) / "srun.log").write_text("\n".join([*told, "srun: error: n1: task 0: Killed"]))
+    failure = ranks._reason(tmp_path, [137])
+    assert (failure["class"], failure["message"]) == ("rank_killed", "rank 1 on node n2 was killed (Killed)")
 
 
 def test_nodes_outside_of_slurm_are_refused(lab, tmp_path, monkeypatch):

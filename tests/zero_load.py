@@ -1,6 +1,7 @@
 """One rank that loads a model in shards, and tells how much memory that took; see tests/test_strategies.py.
 
-Called with the folders of a small model and of the model that is measured; RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT come from the environment.
+Called with the folders of a small model and of the model that is measured; RANK, WORLD_SIZE, MASTER_ADDR and
+MASTER_PORT come from the environment.
 """
 
 import json

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -184,16 +185,21 @@ def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
             process.kill()
 
 
+def _killed_under_srun(work: Path) -> list[str]:
+    """Return who was killed by what, as srun tells it; the first one first."""
+    log = folder(work) / "srun.log"
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    found = re.findall(r"error: (\S+): tasks? (\d+)[\d,-]*: (Killed|Segmentation fault|Out Of Memory|Bus error)", text)
+    return [f"rank {rank} on node {node} was killed ({what})" for node, rank, what in found]
+
+
 def _reason(work: Path, codes: list[int]) -> dict[str, str]:
     """Return why the ranks failed: who was killed; else who failed first, as the others only miss it."""
-    killed = [(rank, -code) for rank, code in enumerate(codes) if code < 0]
+    killed = [f"rank {rank} was killed ({signal.Signals(-code).name})" for rank, code in enumerate(codes) if code < 0]
+    killed += _killed_under_srun(work)
     if killed:
-        rank, number = killed[0]
-        name = signal.Signals(number).name
-        hint = "the kernel does that when memory runs out; `persllm retry` goes on from the last saved state"
-        if number != signal.SIGKILL:
-            hint = "see work/ranks in the step's folder; `persllm retry` goes on from the last saved state"
-        return {"class": "rank_killed", "message": f"rank {rank} of {len(codes)} was killed ({name})", "hint": hint}
+        hint = "the kernel kills when memory runs out; `persllm retry` goes on from the last saved state"
+        return {"class": "rank_killed", "message": killed[0], "hint": hint}
     told = [
         (failure["at"], int(path.stem.rpartition("-")[2]), failure)
         for path in folder(work).glob("failure-*.json")

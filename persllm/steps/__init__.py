@@ -6,7 +6,7 @@ VERSIONS: dict[str, int] = {
     "split": 1,
     "general": 1,
     "pairs": 2,
-    "train": 2,
+    "train": 3,
     "generate": 2,
     "evaluate": 1,
     "compare": 1,

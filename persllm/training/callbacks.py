@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 
 from persllm.execute import Context
-from persllm.stop import Interrupted, stop_asked
+from persllm.stop import Interrupted
 from persllm.training import distributed, weights
 from persllm.training.batch import Batch
 
@@ -46,14 +46,24 @@ class Keeper(Callback):
         patience: validations without improvement before the run stops.
         validate_every: optimizer steps between validations.
         dtype: of the best weights' files.
+        stop: says whether to stop after this step.
     """
 
-    def __init__(self, ctx: Context, tokens: list[int], patience: int, validate_every: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        tokens: list[int],
+        patience: int,
+        validate_every: int,
+        dtype: torch.dtype,
+        stop: Callable[[], bool],
+    ) -> None:
         self.ctx = ctx
         self.step_tokens = tokens
         self.patience = patience
         self.validate_every = validate_every
         self.dtype = dtype
+        self.stop = stop
         self.every_seconds: float = ctx.local["strategy"]["checkpoint_seconds"]
         self.step = 0
         """Optimizer steps that are done."""
@@ -181,7 +191,7 @@ class Keeper(Callback):
     def _save_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         # A signal reaches the ranks at different steps, and their clocks differ: they must agree.
         due = distributed.rank() == 0 and time.perf_counter() - self._saved_at > self.every_seconds
-        stop, save = distributed.total([float(stop_asked()), float(due)])
+        stop, save = distributed.total([float(self.stop()), float(due)])
         if stop or save:
             self._save(trainer, pl_module.model)
         if stop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from persllm.execute import Context
 from persllm.geometry import cut, ranks
 from persllm.language_model import DTYPES, model_source
 from persllm.memory import peak_bytes
+from persllm.stop import stop_asked
 from persllm.store import read_json, write_json
 from persllm.tracking import train_logger
 from persllm.training import distributed, weights
@@ -32,10 +34,14 @@ from persllm.training.setup import Batches, Forward, Setup, prepare
 from persllm.training.strategy import is_sharded, is_zero, load_in_shards, trainer_arguments, zero_of
 
 
-def train(ctx: Context) -> None:
-    """Train; write ``adapter/`` (or ``model/``), ``tokenizer/`` and ``curves.jsonl``, and the probe for ``verify``.
+def train(ctx: Context, stop: Callable[[], bool] = stop_asked) -> None:
+    """Train; write ``adapter/`` (or ``model/``), ``tokenizer/`` and ``curves.jsonl``, and the probe of the export.
 
     Every rank calls it; the first one writes.
+
+    Args:
+        ctx: the step.
+        stop: says whether to save the state and raise ``Interrupted``; asked after each optimizer step.
     """
     config, strategy = ctx.config, ctx.local["strategy"]
     optim, objective = config["optim"], config["objective"]
@@ -56,7 +62,7 @@ def train(ctx: Context) -> None:
     tokens = [sum(sizes[index] for micro in step for index in micro) for step in schedule.steps]
     every = max(1, len(schedule.steps) // optim["validations"])
     dtype = DTYPES[config["model"]["dtype"]] if config["tune"]["adapter"] == "full" else torch.float32
-    keeper = Keeper(ctx, tokens, optim["patience"], every, dtype)
+    keeper = Keeper(ctx, tokens, optim["patience"], every, dtype, stop)
     say(
         f"{len(setup.train)} training units, {len(setup.dev)} held out, {len(schedule.steps)} steps; "
         f"{schedule.repeated} units repeated to fill the last step; {setup.cut} answers cut at model.max_length"

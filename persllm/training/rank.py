@@ -15,8 +15,8 @@ import traceback
 from pathlib import Path
 
 from persllm.execute import Context, classify
-from persllm.launch.ranks import PARENT, interrupted, report, take
-from persllm.stop import Interrupted, graceful_stop
+from persllm.launch.ranks import PARENT, interrupted, report, stop_file, take
+from persllm.stop import Interrupted, graceful_stop, stop_asked
 from persllm.store import write_json
 
 SLURM = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "GROUP_RANK": "SLURM_NODEID"}
@@ -48,7 +48,7 @@ def _train(ctx: Context) -> None:
     from persllm.training.fitting import train
 
     distributed.init(distributed.device())
-    train(ctx)
+    train(ctx, stop=lambda: stop_asked() or stop_file(ctx.work).exists())
     if distributed.rank() == 0:
         write_json(ctx.work / "cost.json", ctx.cost)
 

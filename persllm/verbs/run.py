@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from persllm import verbs
+from persllm.errors import UserError
 
 if TYPE_CHECKING:
     from persllm.execute import Outcome, Tell
@@ -135,6 +136,8 @@ def main(args: argparse.Namespace) -> int:
     from persllm.execute import run_plan
 
     plan, outputs = verbs.load(args.overrides)
+    if plan.resolved.config.launch.kind.value == "slurm":
+        raise UserError("launch=slurm: `persllm run` runs here; send it with `persllm submit`, or leave launch out")
     outcome = drive(args, plan, outputs, plan.steps, lambda tell: run_plan(plan, outputs, tell))
     return close(args, plan, outputs, outcome)
 
