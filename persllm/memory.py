@@ -32,7 +32,15 @@ def peak_bytes() -> int:
 
 
 def release_freed_memory() -> None:
-    """Give a large step's leftovers back, so that they are not the next step's peak; free after a small step."""
+    """Give a large step's leftovers back, so that they are not the next step's peak; free after a small step.
+
+    GPU memory too, as the ranks of a training step are other processes; its peak is measured anew.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     if peak_bytes() < _LARGE:
         return
     gc.collect()

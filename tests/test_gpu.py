@@ -16,6 +16,7 @@ from test_strategies import adapter, difference
 from transformers import AutoConfig, LlamaForCausalLM
 
 from persllm import execute
+from persllm.memory import release_freed_memory
 from persllm.steps import train
 
 pytestmark = [
@@ -96,6 +97,7 @@ def told(name, ctx, peak):
 @pytest.mark.parametrize("weights", ["lora", "full"])
 @pytest.mark.parametrize("kind", ["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload"])
 def test_trains_saves_resumes_exports_and_reloads(large, tmp_path, kind, weights, objective, peak, monkeypatch):
+    release_freed_memory()
     words = [*WORDS, f"method.tune.adapter={weights}", *strategy(kind)]
     # The export is reloaded and its log-probabilities compared by the step itself.
     whole = large.train(tmp_path / "whole", "persllm", *words, objective=objective)

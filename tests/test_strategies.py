@@ -7,6 +7,7 @@ change.
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,7 +36,6 @@ QUICK += ["method.tune.dpo.batch_size=4", "method.tune.dpo.validations=2"]
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'persllm[zero]'"
 )
-KINDS = ["ddp", *(pytest.param(kind, marks=needs_deepspeed) for kind in ZERO)]
 
 
 GOLDEN = Path(__file__).parent / "golden" / "zero.json"
@@ -88,9 +88,20 @@ def alone(lab, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("weights", ["lora", "full"])
-@pytest.mark.parametrize(("objective", "name"), [(0, "sft"), (1, "dpo")])
-@pytest.mark.parametrize("kind", KINDS)
+CASES = [
+    (kind, objective, name, weights)
+    for kind in ("ddp", "zero1", "zero2", "zero3")
+    for objective, name in ((0, "sft"), (1, "dpo"))
+    for weights in ("lora", "full")
+]
+# What is offloaded is the same arithmetic; each part of it once.
+CASES += [("zero3_offload", 0, "sft", "full"), ("zero3_offload", 1, "dpo", "lora")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "name", "weights"),
+    [pytest.param(*case, marks=[needs_deepspeed] * case[0].startswith("zero")) for case in CASES],
+)
 def test_two_ranks_give_the_numbers_of_one_process(lab, tmp_path, alone, kind, objective, name, weights):
     one = alone(objective, weights)
     words = [*QUICK, f"method.tune.adapter={weights}", f"strategy={kind}"]
@@ -118,6 +129,26 @@ def test_bfloat16_trains_in_shards_too(lab, tmp_path, kind):
     # The optimizer's own copy is what is kept, not the rounded weights.
     assert {value.dtype for value in adapter(ctx).values()} == {torch.float32}
     assert any(not torch.equal(v, v.bfloat16().float()) for v in adapter(ctx).values())
+
+
+@needs_deepspeed
+def test_three_ranks_that_divide_no_weight(lab, tmp_path, alone):
+    """ZeRO 3 pads what its ranks do not divide; a saved state fits whoever reads it all the same."""
+    words = ["method.tune.sft.batch_size=18", "strategy.micro_batch=3", "method.tune.lora.rank=5"]
+    words += ["method.tune.dpo.batch_size=6"]
+    words = [*QUICK, *words, "strategy.checkpoint_seconds=0.000001"]
+    one = lab.train(tmp_path / "one", "persllm", *words)
+    three = lab.train(tmp_path / "three", "persllm", *words, "strategy=zero3", "strategy.devices=3")
+    assert difference(adapter(one), adapter(three)) < 1e-4
+    again = lab.context(
+        lab.cell("persllm", *words, "strategy=zero3", "strategy.devices=3").train[0], tmp_path / "again"
+    )
+    (state,) = one.work.glob("state-*")
+    for folder in (state, *one.work.glob("best-*")):
+        shutil.copytree(folder, again.work / folder.name)
+    train.run(again)
+    assert "saved by 1 ranks" in (again.directory / "log.txt").read_text()
+    assert difference(adapter(one), adapter(again)) < 1e-4
 
 
 # ---- a rank dies, and ranks change ----

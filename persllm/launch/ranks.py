@@ -28,6 +28,8 @@ from persllm.store import read_json, write_json
 
 PARENT = "PERSLLM_PARENT"
 """The variable that tells a rank who started it, where that is no srun."""
+PREFIX = "PERSLLM_PREFIX"
+"""The variable that holds what goes before each rank's command, such as a container's."""
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0
 """How long the other ranks may go on after one is dead: they fail by themselves when they miss it, and say where."""
@@ -91,7 +93,8 @@ def _environment(strategy: dict[str, Any], address: str) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    threads = max(1, (os.cpu_count() or 1) // strategy["devices"])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get("SLURM_CPUS_PER_TASK", max(1, cores // strategy["devices"]))
     own = {
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
@@ -104,8 +107,7 @@ def _environment(strategy: dict[str, Any], address: str) -> dict[str, str]:
 
 
 def _command(ctx: Context) -> list[str]:
-    prefix = shlex.split(os.environ.get("PERSLLM_PREFIX", ""))
-    return [*prefix, sys.executable, "-m", "persllm.training.rank", str(folder(ctx.work) / "order.json")]
+    return [sys.executable, "-m", "persllm.training.rank", str(folder(ctx.work) / "order.json")]
 
 
 def _start_here(ctx: Context) -> list[subprocess.Popen[bytes]]:
@@ -147,14 +149,15 @@ def _start_by_srun(ctx: Context) -> list[subprocess.Popen[bytes]]:
         "--kill-on-bad-exit=1",
         "--export=ALL",
         f"--output={folder(ctx.work)}/rank-%t.log",
+        *shlex.split(os.environ.get(PREFIX, "")),
         *_command(ctx),
     ]
+    environment = _environment(strategy, address)
+    for name in ("RANK", "LOCAL_RANK", "GROUP_RANK", PARENT):
+        # Each task reads its own from Slurm.
+        environment.pop(name, None)
     with (folder(ctx.work) / "srun.log").open("wb") as log:
-        return [
-            subprocess.Popen(
-                command, env=_environment(strategy, address), stdout=log, stderr=log, start_new_session=True
-            )
-        ]
+        return [subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)]
 
 
 def _wait(processes: list[subprocess.Popen[bytes]], stop: Path) -> list[int]:
@@ -194,21 +197,31 @@ def _killed_under_srun(work: Path) -> list[str]:
 
 
 def _reason(work: Path, codes: list[int]) -> dict[str, str]:
-    """Return why the ranks failed: who was killed; else who failed first, as the others only miss it."""
-    killed = [f"rank {rank} was killed ({signal.Signals(-code).name})" for rank, code in enumerate(codes) if code < 0]
-    killed += _killed_under_srun(work)
-    if killed:
-        hint = "the kernel kills when memory runs out; `persllm retry` goes on from the last saved state"
-        return {"class": "rank_killed", "message": killed[0], "hint": hint}
-    told = [
+    """Return why the ranks failed. One fails; the others only miss it, and are ended for it or abort."""
+    failures = [
         (failure["at"], int(path.stem.rpartition("-")[2]), failure)
         for path in folder(work).glob("failure-*.json")
         if isinstance(failure := read_json(path), dict)
     ]
+    told = [
+        {**{k: failure[k] for k in ("class", "hint")}, "message": f"rank {rank}: {failure['message']}"}
+        for _, rank, failure in sorted(failures, key=lambda entry: entry[:2])
+    ]
+    # What a rank knows the class of is a cause; to lose another rank is of class code.
+    for failure in told:
+        if failure["class"] != "code":
+            return failure
+    killed = [f"rank {rank} was killed ({signal.Signals(-code).name})" for rank, code in enumerate(codes) if code < 0]
+    killed = [text for text in killed if signal.SIGABRT.name not in text] + _killed_under_srun(work)
+    if killed:
+        hint = "the kernel kills when memory runs out; `persllm retry` goes on from the last saved state"
+        return {"class": "rank_killed", "message": killed[0], "hint": hint}
     if told:
-        _, rank, failure = min(told, key=lambda entry: entry[:2])
-        return {**{k: failure[k] for k in ("class", "hint")}, "message": f"rank {rank}: {failure['message']}"}
-    logs = sorted(folder(work).glob("*.log"))
-    lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        return told[0]
+    lines = [line for log in sorted(folder(work).glob("*.log")) for line in _lines(log)]
     message = f"a rank ended with exit code {next(filter(None, codes))}: {lines[-1] if lines else 'it said nothing'}"
     return {"class": "code", "message": message[:500], "hint": f"see {folder(work)}; `persllm retry` tries again"}
+
+
+def _lines(log: Path) -> list[str]:
+    return [line for line in log.read_text(errors="replace").splitlines() if line.strip()]

@@ -73,10 +73,13 @@ class Keeper(Callback):
         self.saved: weights.Folder | None = None
         self.before_training: Callable[[Callable[[Batch], Any]], None] | None = None
         """Called once with the strategy's forward pass, before the first step."""
+        self.tell: Callable[[BaseException], None] | None = None
+        """Told of a failure at once."""
         self.probe: Batch | None = None
         self.probed: torch.Tensor | None = None
         """The best weights' log-probabilities of ``probe``, [N] in float32."""
         self._rate = 0.0
+        self._save_seconds = 0.0
         self._resumed_at = self._saved_at = time.perf_counter()
 
     # ---- saved states ----
@@ -95,6 +98,7 @@ class Keeper(Callback):
 
     def _save(self, trainer: pl.Trainer, model: Any) -> None:
         """Write the state of this step, then drop the states and best weights that it makes needless."""
+        began = time.perf_counter()
         named, optimizer = weights.trained(model), trainer.optimizers[0]
         tensors = [(name, lambda p=p: weights.whole(p)) for name, p in named]
         tensors += [
@@ -112,6 +116,7 @@ class Keeper(Callback):
                 if old not in (target, self._best_folder()):
                     shutil.rmtree(old)
         self._saved_at = time.perf_counter()
+        self._save_seconds = self._saved_at - began
 
     def _best_folder(self) -> Path:
         return self.ctx.work / f"best-{self.best_step:08}"
@@ -147,7 +152,7 @@ class Keeper(Callback):
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        """Say whether a validation follows; make dropout a matter of the step alone, wherever it is computed."""
+        """Say whether a validation follows; make dropout a matter of the micro-batch alone, on whatever rank."""
         geometry = pl_module.geometry
         last = (batch_idx + 1) % geometry.accumulation == 0
         due = last and self._validates(self.step + 1)
@@ -190,7 +195,9 @@ class Keeper(Callback):
 
     def _save_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         # A signal reaches the ranks at different steps, and their clocks differ: they must agree.
-        due = distributed.rank() == 0 and time.perf_counter() - self._saved_at > self.every_seconds
+        # Of a large model's time no more than a twentieth goes into saving.
+        pause = max(self.every_seconds, 20 * self._save_seconds)
+        due = distributed.rank() == 0 and time.perf_counter() - self._saved_at > pause
         stop, save = distributed.total([float(self.stop()), float(due)])
         if stop or save:
             self._save(trainer, pl_module.model)
@@ -224,6 +231,11 @@ class Keeper(Callback):
             weights.assign(p, best.read(name))
         if self.probe is not None:
             self.probed = self._forward(trainer, self.probe)[0].float().cpu()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Tell why training failed, before Lightning tears down, which may wait for ranks that are gone."""
+        if self.tell is not None and not isinstance(exception, Interrupted):
+            self.tell(exception)
 
     def best_weights(self) -> weights.Folder:
         """Return the weights of the best validation."""

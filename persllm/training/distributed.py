@@ -9,8 +9,11 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-TIMEOUT = timedelta(minutes=10)
-"""How long a rank waits for another one: the death of a rank is seen at once by who started it, a hang only so."""
+from persllm.errors import UserError
+
+TIMEOUT = timedelta(minutes=30)
+"""How long a rank waits for another one, which may be writing to a slow disk. The death of a rank is seen at once by
+who started it; only a hang takes this long."""
 
 
 def init(device: torch.device) -> None:
@@ -33,10 +36,20 @@ def world() -> int:
 
 
 def device() -> torch.device:
-    """Return this rank's GPU where there is one, else the CPU."""
-    return (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
-    )
+    """Return this rank's GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: the node has fewer GPUs than ranks.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    place, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if count == 1 and "SLURM_GPUS_PER_TASK" in os.environ:
+        # Slurm shows each rank its own GPU only.
+        place = 0
+    if place >= count:
+        raise UserError(f"strategy.devices asks for rank {place} of this node, which has {count} GPU(s); lower it")
+    return torch.device("cuda", place)
 
 
 def total(values: list[float]) -> list[float]:

@@ -33,8 +33,13 @@ from persllm.training.schedule import Loader, Schedule, make_schedule
 from persllm.training.setup import Batches, Forward, Setup, prepare
 from persllm.training.strategy import is_sharded, is_zero, load_in_shards, trainer_arguments, zero_of
 
+REFERENCE = "reference.json"
+"""Where the work folder keeps the reference's log-probabilities (DPO)."""
 
-def train(ctx: Context, stop: Callable[[], bool] = stop_asked) -> None:
+
+def train(
+    ctx: Context, stop: Callable[[], bool] = stop_asked, tell: Callable[[BaseException], None] | None = None
+) -> None:
     """Train; write ``adapter/`` (or ``model/``), ``tokenizer/`` and ``curves.jsonl``, and the probe of the export.
 
     Every rank calls it; the first one writes.
@@ -42,6 +47,7 @@ def train(ctx: Context, stop: Callable[[], bool] = stop_asked) -> None:
     Args:
         ctx: the step.
         stop: says whether to save the state and raise ``Interrupted``; asked after each optimizer step.
+        tell: told of a failure in the middle of training at once.
     """
     config, strategy = ctx.config, ctx.local["strategy"]
     optim, objective = config["optim"], config["objective"]
@@ -67,7 +73,9 @@ def train(ctx: Context, stop: Callable[[], bool] = stop_asked) -> None:
         f"{len(setup.train)} training units, {len(setup.dev)} held out, {len(schedule.steps)} steps; "
         f"{schedule.repeated} units repeated to fill the last step; {setup.cut} answers cut at model.max_length"
     )
+    keeper.tell = tell
     resumed = keeper.resume()
+    _require_one_view(ctx, keeper)
     saved = f"; the state was saved by {keeper.saved.record['ranks']} ranks" if keeper.saved else ""
     say(f"resume after step {keeper.step}{saved}" if resumed else "train from the start")
     pad = int(setup.tokenizer.pad_token_id)
@@ -84,7 +92,14 @@ def train(ctx: Context, stop: Callable[[], bool] = stop_asked) -> None:
         _publish(ctx, setup, keeper, longest)
         ctx.cost |= {"ranks": geometry.ranks, "micro_batch": strategy["micro_batch"], "peak_device_bytes": int(peak)}
         ctx.cost |= {"memory_estimate_bytes": _estimated(ctx, setup, schedule)}
-    distributed.barrier()
+
+
+def _require_one_view(ctx: Context, keeper: Keeper) -> None:
+    """Raise where the ranks would go on from different states: they would wait for each other in different places."""
+    views = distributed.collect((keeper.step, (ctx.work / REFERENCE).exists()))
+    if len(set(views)) > 1:
+        told = ", ".join(f"step {step}" + (" with a reference" if known else "") for step, known in views)
+        raise RuntimeError(f"the ranks see different saved states ({told}): the shared file system lags behind")
 
 
 class _Held:
@@ -104,7 +119,7 @@ class _Held:
 
 def _refer(ctx: Context, keeper: Keeper, parts: list[Batches]) -> None:
     """Take the reference's log-probabilities from an earlier attempt, or have them computed before the first step."""
-    path = ctx.work / "reference.json"
+    path = ctx.work / REFERENCE
     kept = read_json(path)
     if kept is not None:
         for part, values in zip(parts, kept, strict=True):

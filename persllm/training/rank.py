@@ -6,6 +6,7 @@ Slurm's variables say which rank it is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -37,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
             if os.environ["RANK"] == "0":
                 interrupted(ctx.work).touch()
         except BaseException as error:
-            ctx.say(f"rank {os.environ['RANK']}: " + "".join(traceback.format_exception(error)))
-            report(ctx.work, int(os.environ["RANK"]), classify(error))
+            _tell(ctx, error)
             return 1
     return 0
 
@@ -48,9 +48,23 @@ def _train(ctx: Context) -> None:
     from persllm.training.fitting import train
 
     distributed.init(distributed.device())
-    train(ctx, stop=lambda: stop_asked() or stop_file(ctx.work).exists())
+    train(
+        ctx,
+        stop=lambda: stop_asked() or stop_file(ctx.work).exists(),
+        tell=lambda error: _tell(ctx, error),
+    )
     if distributed.rank() == 0:
         write_json(ctx.work / "cost.json", ctx.cost)
+
+
+def _tell(ctx: Context, error: BaseException) -> None:
+    """Leave the reason of a failure where who started this rank looks, then all of it in the log."""
+    rank = os.environ["RANK"]
+    with contextlib.suppress(OSError):
+        report(ctx.work, int(rank), classify(error))
+    # On a full disk neither may go; the reason counts for more.
+    with contextlib.suppress(OSError):
+        ctx.say(f"rank {rank}: " + "".join(traceback.format_exception(error)))
 
 
 def _end_with_parent() -> None:

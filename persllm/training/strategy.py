@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.plugins import DeepSpeedPrecision
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy
@@ -121,7 +122,8 @@ def trainer_arguments(
         "gradient_clip_val": clip,
     }
     if strategy["kind"] == "single":
-        return common | {"devices": 1, "precision": precision}
+        # Named, so that Lightning does not take a job of Slurm's that this process runs in for its own.
+        return common | {"devices": 1, "precision": precision, "plugins": [LightningEnvironment()]}
     common |= {"devices": strategy["devices"], "num_nodes": strategy["nodes"], "use_distributed_sampler": False}
     here = TorchElasticEnvironment()
     if zero is None:

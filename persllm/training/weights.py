@@ -23,7 +23,7 @@ from persllm.training import distributed
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's two running means, in float32 (arXiv 1711.05101)."""
-SHARD = 2**32
+SHARD = 2**30
 """Bytes of tensors that a rank gathers before it writes them to a file."""
 
 Named = list[tuple[str, torch.nn.Parameter]]
@@ -53,12 +53,27 @@ def assign(p: torch.nn.Parameter, value: torch.Tensor) -> None:
         p.data.copy_(value)
         return
     import deepspeed
-    from deepspeed.utils import safe_set_full_fp32_param
+    from deepspeed import utils
 
-    safe_set_full_fp32_param(p, value.to(distributed.device(), torch.float32))
-    with deepspeed.zero.GatheredParameters([p], modifier_rank=0, enabled=hasattr(p, "ds_id")):
-        if distributed.rank() == 0 or not hasattr(p, "ds_id"):
+    wide = value.to(distributed.device(), torch.float32)
+    if not hasattr(p, "ds_id"):
+        utils.safe_set_full_fp32_param(p, wide)
+        p.data.copy_(value)
+        return
+    utils.safe_set_local_fp32_param(p, _own_part(p, wide))
+    with deepspeed.zero.GatheredParameters([p], modifier_rank=0):
+        if distributed.rank() == 0:
             p.data.copy_(value)
+
+
+def _own_part(p: Any, value: torch.Tensor) -> torch.Tensor:
+    """Return this rank's shard of a value, padded as ZeRO 3 pads what its ranks do not divide.
+
+    DeepSpeed's own setters of whole values forget the padding, and run past the end on the last rank.
+    """
+    size = p.ds_tensor.numel()
+    padded = torch.nn.functional.pad(value.flatten(), (0, size * distributed.world() - value.numel()))
+    return padded.narrow(0, size * distributed.rank(), size)
 
 
 def moment(optimizer: Any, p: torch.nn.Parameter, key: str) -> torch.Tensor:
@@ -87,10 +102,13 @@ def restore_moments(optimizer: Any, named: Named, read: Callable[[str], torch.Te
             value = read(f"{name}::{key}").to(distributed.device())
             if flat is None:
                 inner.state[p][key].copy_(value)
-            else:
-                from deepspeed.utils import safe_set_full_optimizer_state
+                continue
+            from deepspeed import utils
 
-                safe_set_full_optimizer_state(p, value, key)
+            if hasattr(p, "ds_id"):
+                utils.safe_set_local_optimizer_state(p, _own_part(p, value), key)
+            else:
+                utils.safe_set_full_optimizer_state(p, value, key)
 
 
 def write_folder(
@@ -138,7 +156,12 @@ def write_folder(
 
 def _write(folder: Path, tensors: dict[str, torch.Tensor], number: int) -> None:
     path = folder / f"part-{distributed.rank():04}-{number:04}.safetensors"
-    save_file(tensors, path, metadata={"format": "pt"})
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except BaseException:
+        # On a full disk, what is half-written would stand in the way of saying so.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
