@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -27,10 +28,12 @@ from persllm.identity import fingerprint
 from persllm.memory import peak_bytes, release_freed_memory, reset_peak
 from persllm.plan import Plan, Step
 from persllm.steps import VERSIONS
-from persllm.stop import Interrupted, graceful_stop, reason, stop_asked
+from persllm.stop import Interrupted, graceful_stop, lease_lost, reason, stop_asked, stop_when, stopped_by
 from persllm.store import Lease, LeaseLost, StepDir, read_json, write_json
 
 POLL_SECONDS = 1.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The disk, or what one user may have of it."""
 
 
 class StepFailure(Exception):
@@ -136,7 +139,7 @@ def classify(error: BaseException) -> dict[str, str]:
         kind = "out_of_memory"
         hint = "a train step: `persllm retry` with half the strategy.micro_batch; another: `persllm run` with less "
         hint += "generate.batch_size"
-    elif (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
+    elif getattr(error, "errno", None) in FULL or any(os.strerror(number) in text for number in FULL):
         kind, hint = "disk_full", "free some disk space, then run the same command again; nothing finished is lost"
     elif isinstance(error, FloatingPointError):
         kind, hint = "diverged", "lower method.tune.sft.learning_rate or method.tune.dpo.learning_rate"
@@ -146,11 +149,16 @@ def classify(error: BaseException) -> dict[str, str]:
 
 
 def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
-    """Run a claimed step to DONE or FAILED; return whether it is done.
+    """Run a claimed step to DONE or FAILED; return whether it is done. Lost to another process, it is neither.
 
     Raises:
         Interrupted: a stop was asked for; the lease is given back and the work kept.
     """
+    with stop_when(lease.lost):
+        return _run_step(step_dir, lease, context)
+
+
+def _run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
     started = time.time()
     context.work.mkdir(exist_ok=True)
     # A killed attempt may have left half-written files there; none of them may be published.
@@ -167,13 +175,17 @@ def run_step(step_dir: StepDir, lease: Lease, context: Context) -> bool:
     except (Interrupted, KeyboardInterrupt):
         context.say(f"interrupted: {reason()}")
         lease.interrupt(reason())
+        if lease_lost() and stopped_by() is None:
+            return False
         raise
     except LeaseLost as error:
         context.say(str(error))
         return False
     except Exception as error:
-        context.say("".join(traceback.format_exception(error)))
         lease.fail(classify(error), run_record(started, lease.restarts))
+        # On a full disk this fails as well, and the reason is told already.
+        with contextlib.suppress(OSError):
+            context.say("".join(traceback.format_exception(error)))
         return False
     try:
         tracking.mirror(context)

@@ -201,7 +201,8 @@ class _Builder:
 
     def train_local(self, config: Config, objective: str, optim: Optim, work: int) -> dict[str, Any]:
         """Return a train step's local part: where the model is, how it is spread, and how much it has to do."""
-        key = ("local", objective, *map(repr, (config.persona, config.method, config.strategy, config.model)))
+        read = (config.persona, config.method, config.general, config.strategy, config.model)
+        key = ("local", objective, *map(repr, read))
         if key not in self.memo:
             lengths = workload.longest(config, self.pack(config))
             strategy = plain(config.strategy)

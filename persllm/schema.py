@@ -321,7 +321,11 @@ class Launch:
     setup: list[str] = field(default_factory=list)
     """slurm: shell lines before the command, such as `module load cuda`."""
     prefix: str = ""
-    """slurm: what goes before each Python command, such as `apptainer exec --nv image.sif`."""
+    """slurm: what goes before each Python command, such as `apptainer exec --nv image.sif`.
+
+    Jobs call Slurm from inside of it: the container must bring ``srun`` for several nodes, and ``scontrol`` for
+    requeueing.
+    """
     sbatch: list[str] = field(default_factory=list)
     """slurm: further options of sbatch, such as `--qos=long`."""
 

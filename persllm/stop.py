@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,12 +21,30 @@ STOPS = {
 }
 """What asks for a stop: the reason as ``status`` tells it."""
 
+TAKEN = "another process took this step over"
 _stopped_by: int | None = None
+_lost = threading.Event()
 
 
 def stop_asked() -> bool:
-    """Return whether a signal asked to stop; steps stop at the next batch end."""
-    return _stopped_by is not None
+    """Return whether a signal asked to stop, or the step at work was lost; steps stop at the next batch end."""
+    return _stopped_by is not None or _lost.is_set()
+
+
+def lease_lost() -> bool:
+    """Return whether another process took over the step at work here: then nothing of it may be written any more."""
+    return _lost.is_set()
+
+
+@contextmanager
+def stop_when(lost: threading.Event) -> Iterator[None]:
+    """Let the loss of a lease ask for a stop, too."""
+    global _lost
+    before, _lost = _lost, lost
+    try:
+        yield
+    finally:
+        _lost = before
 
 
 def stopped_by() -> int | None:
@@ -35,7 +54,7 @@ def stopped_by() -> int | None:
 
 def reason() -> str:
     """Return why a stop was asked for, as ``status`` tells it."""
-    return STOPS[signal.Signals(_stopped_by or signal.SIGINT)]
+    return TAKEN if _lost.is_set() else STOPS[signal.Signals(_stopped_by or signal.SIGINT)]
 
 
 @contextmanager

@@ -209,6 +209,20 @@ def lease_alive(lease: dict[str, Any]) -> bool:
     return time.time() - float(lease.get("beat", 0)) < STALE_BEATS * BEAT_SECONDS
 
 
+def _manifest(made: Path) -> dict[str, dict[str, Any]]:
+    """Sync the files of a folder and read them back; return the size and sha256 of each."""
+    manifest = {}
+    for file in sorted(p for p in made.rglob("*") if p.is_file()):
+        digest = file_sha256(file)
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+        file.chmod(0o644)
+        if file_sha256(file) != digest:
+            raise OSError(f"{file} did not read back as written")
+        manifest[file.relative_to(made).as_posix()] = {"bytes": file.stat().st_size, "sha256": digest}
+    return manifest
+
+
 class Lease:
     """The right to run one step, kept alive by a heartbeat thread."""
 
@@ -216,6 +230,8 @@ class Lease:
         self.step = step
         self.restarts = restarts
         self.id = uuid.uuid4().hex
+        self.lost = threading.Event()
+        """Set where the heartbeat finds that another process took the step over."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -239,7 +255,11 @@ class Lease:
         while not self._stop.wait(BEAT_SECONDS):
             try:
                 with self.step._locked():
+                    # Given back meanwhile, it is nobody's, which is no loss.
+                    if self._stop.is_set():
+                        return
                     if not self._ours():
+                        self.lost.set()
                         return
                     self.beat()
             except OSError:
@@ -258,21 +278,18 @@ class Lease:
         """Move a folder of finished files into place and mark the step done.
 
         Each file is synced and read back against its sha256 before the rename; DONE is written last.
+
+        Raises:
+            LeaseLost: another process holds the lease.
+            OSError: a file did not read back as written.
         """
-        manifest = {}
-        for file in sorted(p for p in made.rglob("*") if p.is_file()):
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-            file.chmod(0o644)
-            manifest[file.relative_to(made).as_posix()] = {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+        # Without the lock, which the heartbeat needs, too: large models take minutes.
+        manifest = _manifest(made)
         with self.step._locked():
             self.require()
             shutil.rmtree(self.step.artifacts, ignore_errors=True)
             made.replace(self.step.artifacts)
             write_json(self.step.path / "manifest.json", manifest)
-            corrupt = self.step.corrupt_files()
-            if corrupt:
-                raise OSError(f"{self.step.artifacts}: {', '.join(corrupt)} did not read back as written")
             write_json(self.step.path / "run.json", run)
             write_atomic(self.step.path / "DONE", "")
         self.release()
@@ -283,8 +300,9 @@ class Lease:
         with self.step._locked():
             if not self._ours():
                 return
-            write_json(self.step.path / "run.json", run)
+            # The reason first: on a disk that is nearly full, it may be all that there is room for.
             write_json(self.step.path / "FAILED.json", failure)
+            write_json(self.step.path / "run.json", run)
         self.release()
 
     def interrupt(self, reason: str) -> None:

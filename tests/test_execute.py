@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from persllm import execute
+from persllm import compose, execute, plan, stop, store
 from persllm.errors import UserError
 from persllm.store import StepDir
 
@@ -168,6 +168,8 @@ def test_a_second_stop_stops_at_once(small):
         (MemoryError(), "out_of_memory", "strategy.micro_batch"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "out_of_memory", "generate.batch_size"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full", "free some disk space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full", "free some disk space"),
+        (RuntimeError("write failed: Disk quota exceeded"), "disk_full", "free some disk space"),
         (FloatingPointError("loss is nan"), "diverged", "learning_rate"),
         (ValueError("what"), "code", "log.txt"),
     ],
@@ -176,6 +178,51 @@ def test_failures_are_classed_with_a_hint(error, kind, hint):
     found = execute.classify(error)
     assert found["class"] == kind
     assert hint in found["hint"]
+
+
+def one(small):
+    """Return a claimed step without inputs, and its context."""
+    step = plan.build(compose.resolve(small.words)).steps[0]
+    directory = step.directory(small.outputs)
+    lease = directory.claim(step.meaning(), step.input_record())
+    return directory, lease, execute.context_for(step, small.outputs, {"mode": "disabled"})
+
+
+def test_a_full_disk_keeps_the_reason(small, monkeypatch):
+    """The traceback does not fit any more either."""
+    directory, lease, context = one(small)
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def say(text):
+        if "Traceback" in text:
+            raise full
+
+    def run(_):
+        raise full
+
+    monkeypatch.setattr(context, "say", say)
+    monkeypatch.setattr(sys.modules["persllm.steps.materials"], "run", run)
+    assert not execute.run_step(directory, lease, context)
+    assert directory.failure()["class"] == "disk_full"
+
+
+def test_a_step_that_was_taken_over_ends_unpublished(small, monkeypatch):
+    monkeypatch.setattr(store, "BEAT_SECONDS", 0.02)
+    directory, lease, context = one(small)
+    other = {"id": "other", "host": "elsewhere", "pid": 1, "started": "1", "beat": time.time()}
+
+    def run(ctx):
+        store.write_json(directory.path / "lease.json", other)
+        wait_for(stop.stop_asked)
+        ctx.check_stop()
+
+    monkeypatch.setattr(sys.modules["persllm.steps.materials"], "run", run)
+    assert not execute.run_step(directory, lease, context)
+    assert directory.owner() == other
+    assert directory.failure() is None
+    assert directory.interruptions() == []
+    assert "interrupted: another process took this step over" in (directory.path / "log.txt").read_text()
+    assert not stop.stop_asked()
 
 
 def test_a_run_tells_its_receipt(small):

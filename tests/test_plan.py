@@ -145,6 +145,13 @@ def test_a_persona_is_not_among_its_others(study, base):
     assert fingerprints(named) == fingerprints(base)
 
 
+def test_lengths_follow_the_general_data(study):
+    """Swept, each cell's sequences are as long as its own general data lets them be."""
+    swept = build([*study.words, "method=persllm", "study.baseline=persllm", "general.max_new_tokens=64,400"])
+    longest = {s.local["longest"]["answer"] for s in swept.steps if s.name == "train"}
+    assert len(longest) == 2
+
+
 def test_general_data_is_known_by_its_content(study, base, tmp_path):
     data = tmp_path / "general.jsonl"
     with pytest.raises(UserError, match=r"general\.source=.*general\.jsonl: no such file"):

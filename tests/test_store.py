@@ -143,6 +143,45 @@ def test_the_heart_beats(step, monkeypatch):
     lease.release()
 
 
+def test_the_heart_notices_a_loss_and_no_release(step, monkeypatch):
+    monkeypatch.setattr(store, "BEAT_SECONDS", 0.02)
+    lease = step.claim({}, {})
+    write_json(step.path / "lease.json", {"id": "other", "host": "elsewhere", "pid": 1, "beat": time.time()})
+    assert lease.lost.wait(5)
+    (step.path / "lease.json").unlink()
+    given = step.claim({}, {})
+    given.release()
+    assert not given.lost.wait(0.1)
+
+
+def test_the_heart_beats_while_files_are_read_back(step, monkeypatch):
+    """Large models take minutes."""
+    monkeypatch.setattr(store, "BEAT_SECONDS", 0.02)
+    lease, real, beats = step.claim({}, {}), store.file_sha256, []
+
+    def slow(path):
+        before = step.owner()["beat"]
+        deadline = time.time() + 5
+        while step.owner()["beat"] == before and time.time() < deadline:
+            time.sleep(0.01)
+        beats.append(step.owner()["beat"] > before)
+        return real(path)
+
+    monkeypatch.setattr(store, "file_sha256", slow)
+    lease.publish(make(step), {})
+    assert beats == [True] * 4
+    assert step.is_done()
+
+
+def test_what_does_not_read_back_is_not_published(step, monkeypatch):
+    lease, digests = step.claim({}, {}), iter("abcd")
+    monkeypatch.setattr(store, "file_sha256", lambda path: next(digests))
+    with pytest.raises(OSError, match=r"a\.txt did not read back as written"):
+        lease.publish(make(step), {})
+    assert not step.artifacts.exists()
+    lease.release()
+
+
 def test_a_lost_lease_publishes_nothing(step):
     lease = step.claim({}, {})
     other = {"id": "other", "host": "elsewhere", "pid": 1, "started": "1", "beat": time.time()}

@@ -15,6 +15,7 @@ from persllm.errors import UserError
 from persllm.launch import EXIT_BUSY, EXIT_INPUTS, arrays, draft, job, queue, slurm, submission
 from persllm.schema import Launch, LaunchKind, Strategy
 from persllm.store import StepDir, _process_start, read_json, write_json
+from persllm.verbs import retry
 from persllm.verbs.retry import smaller
 
 GOLDEN = Path(__file__).parent / "golden" / "slurm.txt"
@@ -274,9 +275,39 @@ def test_a_retry_halves_the_micro_batch(small, cluster, capsys, monkeypatch):
     assert StepDir(small.outputs / step.id).is_done()
 
 
-@pytest.mark.parametrize(("before", "after"), [(8, 4), (6, 3), (3, 1), (5, 1), (9, 3), (1, None)])
-def test_a_smaller_micro_batch_divides_the_larger(before, after):
-    assert smaller(before) == after
+@pytest.mark.parametrize(
+    ("before", "share", "after"), [(8, 16, 4), (6, 12, 3), (6, 6, 3), (5, 10, 2), (9, 9, 3), (8, 2, 2), (1, 8, None)]
+)
+def test_a_smaller_micro_batch_divides_the_share(before, share, after):
+    assert smaller(before, share) == after
+
+
+@pytest.mark.parametrize(
+    ("name", "set", "told"),
+    [
+        ("abel-sft-sft", 64, "strategy.micro_batch {batch} -> {half}"),
+        ("abel-persllm-dpo", 64, "strategy.micro_batch {pairs} -> {batch}"),
+        ("abel-sft-sft", 1, "not halved: one sequence per rank already"),
+        ("abel-persllm-dpo", 1, "not halved: one pair per rank already"),
+    ],
+)
+def test_a_retry_halves_what_was_really_used(small, capsys, name, set, told):
+    """More may be set than the batch holds, and DPO counts pairs."""
+    made = planned(small, f"strategy.micro_batch={set}")
+    step = next(s for s in made.steps if s.id.startswith(f"train/{name}"))
+    assert step.directory(small.outputs).freeze(step.meaning(), step.input_record())
+    batch = step.config["optim"]["batch_size"]
+    _, line = retry._with_less_memory(step, small.outputs)
+    assert line == told.format(batch=batch, half=batch // 2, pairs=2 * batch)
+
+
+def test_a_killed_rank_is_said_in_words(small, capsys):
+    (step,) = (s for s in planned(small).steps if s.id.startswith("train/abel-sft-sft"))
+    folder = step.directory(small.outputs).path
+    folder.mkdir(parents=True)
+    write_json(folder / "FAILED.json", {"class": "rank_killed", "message": "rank 1 was killed (SIGKILL)", "hint": ""})
+    assert small("retry") == 0
+    assert "train abel-sft-sft-s0: a rank was killed\n" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -362,7 +393,12 @@ def test_submit_leaves_a_living_owner_alone(small, cluster, capsys):
     mine = {"id": "x", "host": os.uname().nodename, "pid": os.getpid(), "started": _process_start(os.getpid())}
     write_json(folder / "lease.json", mine | {"beat": 0})
     assert small("submit", SLURM) == 0
-    assert "32 steps sent; 1 running" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "22 steps sent; 1 running" in told
+    assert "10 steps left out: no job can wait for what a process outside of Slurm is running" in told
+    _, entries = sent(small)
+    everything = {id for entry in entries for element in entry["elements"] for id in element}
+    assert not {s.id for s in planned(small).steps if general.id in {i.id for i in s.inputs.values()}} & everything
     assert [p.name for p in folder.iterdir()] == [".lock", "lease.json"] or not (folder / "config.json").exists()
 
 
@@ -419,13 +455,35 @@ def test_the_time_limit_after_the_last_requeue(small, cluster, capsys, monkeypat
     cluster.refuse("scontrol", "Requested operation is presently disabled")
     assert job.main([str(folder), "infer-0", "0"]) == 1
     assert "could not be queued again: Requested operation" in states(small, capsys)["general/self"]["message"]
-    next(small.outputs.glob("general/*/FAILED.json")).unlink()
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    (directory,) = small.outputs.glob("general/self-*")
+    (directory / "FAILED.json").unlink()
+    cluster.answer("scontrol", "")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "7")
+    for reason in ("time limit", "told to end", "killed", "told to end"):
+        StepDir(directory).interrupted(reason, "n1")
+        assert job.main([str(folder), "infer-0", "0"]) == 0
+    StepDir(directory).interrupted("time limit", "n1")
     assert job.main([str(folder), "infer-0", "0"]) == 1
     found = states(small, capsys)["general/self"]
     assert found["class"] == "timeout"
-    assert "launch.time=04:00:00 was too short, in 2 jobs in a row" in found["message"]
+    assert "launch.time=04:00:00 was too short in 2 jobs" in found["message"]
     assert "raise launch.time" in found["hint"]
+
+
+def test_time_limits_of_an_earlier_submission_do_not_count(small, cluster):
+    assert small("submit", SLURM) == 0
+    folder, _ = sent(small)
+    (directory,) = small.outputs.glob("general/self-*")
+    old = {"time": "2020-01-01T00:00:00Z", "reason": "time limit", "host": "n1"}
+    (directory / "interruptions.jsonl").write_text((json.dumps(old) + "\n") * 9)
+    assert job._time_limits(folder, StepDir(directory)) == 1
+
+
+def test_a_container_without_scontrol_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    assert "launch.prefix must bring it" in job._requeue()
 
 
 def _interrupting(*_):
@@ -463,6 +521,39 @@ def test_two_submissions_at_once(small, cluster):
     draft.submit(first, small.outputs)
     with pytest.raises(UserError, match="another submission of this study began just now"):
         draft.submit(dataclasses.replace(first), small.outputs)
+
+
+def test_a_second_submit_waits_for_the_first(small, cluster, capsys):
+    """Both would find the queue empty and send everything."""
+    with submission.alone(small.outputs):
+        assert small("submit", SLURM) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: outputs=")
+    assert "another submit is under way there" in told
+    assert not (small.folder / "slurm" / "sbatch.n").exists()
+    assert small("submit", SLURM) == 0
+
+
+def test_a_failure_in_a_living_element_is_sent_again(small, cluster, capsys, monkeypatch):
+    """A prepare element goes on after one of its steps failed, and never comes back to it."""
+    monkeypatch.setenv("FAKE_FAIL", "split/abel")
+    assert small("submit", SLURM) == 0
+    folder, entries = sent(small)
+    work(folder, entries[:1])
+    monkeypatch.delenv("FAKE_FAIL")
+    rest = [f"{e['job']}_{i}|PENDING||Dependency" for e in entries[1:] for i in range(len(e["elements"]))]
+    cluster.answer("squeue", "\n".join(["101_0|RUNNING|n1|None", *rest]))
+    (failure,) = small.outputs.glob("split/abel-*/FAILED.json")
+    os.utime(failure, (0, time.time() - 60))
+    assert states(small, capsys)["split/abel"]["state"] == "running"
+    os.utime(failure, (0, time.time() + 60))
+    assert states(small, capsys)["split/abel"]["state"] == "failed"
+    assert small("retry", SLURM) == 0
+    assert "split abel: an error in the code" in capsys.readouterr().out
+    _, again = sent(small, 2)
+    assert again[0]["behind"] == ["101"]
+    assert again[0]["elements"][0][0].startswith("split/abel")
+    assert len(cluster.calls("scancel")) == 1
 
 
 def test_submitting_imports_no_torch(small, cluster):

@@ -33,7 +33,13 @@ def shape_of(step: Step) -> str:
     return "prepare" if step.name in PREPARE else "train" if step.name == "train" else "infer"
 
 
-def arrays(steps: Sequence[Step], ending: str, queued: Mapping[str, str], longest: int) -> list[Array]:
+def arrays(
+    steps: Sequence[Step],
+    ending: str,
+    queued: Mapping[str, str],
+    longest: int,
+    behind: Mapping[str, str] | None = None,
+) -> list[Array]:
     """Cut steps into arrays: one per shape and level, the level being the longest way up from what is done.
 
     Args:
@@ -41,6 +47,7 @@ def arrays(steps: Sequence[Step], ending: str, queued: Mapping[str, str], longes
         ending: the element that compares and reports, after everything else.
         queued: the job that runs it, for each step that an earlier submission has in the queue.
         longest: how many elements Slurm allows in one array.
+        behind: the living job of an earlier submission that a step itself must wait for.
 
     Returns:
         The arrays, each after those that it waits for; the last one holds ``ending`` alone.
@@ -58,9 +65,10 @@ def arrays(steps: Sequence[Step], ending: str, queued: Mapping[str, str], longes
             part = elements[start : start + longest]
             name = f"{shape}-{level}" + (f"-{number}" if len(elements) > longest else "")
             home |= {id: name for element in part for id in element}
-            made.append(_array(name, shape, part, known, home, queued))
+            made.append(_array(name, shape, part, known, home, queued, behind or {}))
     everything = [array.name for array in made]
-    return [*made, Array(ENDING, "prepare", [[ending]], everything, sorted(set(queued.values()), key=int))]
+    jobs = sorted({*queued.values(), *(behind or {}).values()}, key=int)
+    return [*made, Array(ENDING, "prepare", [[ending]], everything, jobs)]
 
 
 def _array(
@@ -70,11 +78,14 @@ def _array(
     known: Mapping[str, Step],
     home: Mapping[str, str],
     queued: Mapping[str, str],
+    behind: Mapping[str, str],
 ) -> Array:
     needed = [s.id for element in elements for id in element for s in known[id].inputs.values()]
     homes = {home[id] for id in needed if id in home} - {name}
     after = [name for name in dict.fromkeys(home.values()) if name in homes]
-    return Array(name, shape, elements, after, sorted({queued[id] for id in needed if id in queued}, key=int))
+    jobs = {queued[id] for id in needed if id in queued}
+    jobs |= {behind[id] for element in elements for id in element if id in behind}
+    return Array(name, shape, elements, after, sorted(jobs, key=int))
 
 
 def levels(steps: Sequence[Step]) -> dict[Step, int]:

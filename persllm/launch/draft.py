@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Draft:
     """Steps left out because a living process runs them."""
     queued: int
     """Steps left out because an earlier submission has them in the queue."""
+    left_out: int
+    """Steps left out because they need one that a process outside of Slurm runs, for which no job can wait."""
     replaced: list[Place]
     """Pending elements that need a step sent now: taken back, and sent again behind it."""
 
@@ -57,6 +59,8 @@ def draft(
 ) -> Draft:
     """Choose what to send of a study: every step that is not done, nor running, nor in the queue.
 
+    What needs a step that runs outside of Slurm is left out.
+
     Args:
         plan: the study.
         outputs: where step directories live.
@@ -69,46 +73,81 @@ def draft(
     ending = ending_of(study.folder)
     live = {id: place for id, place in places.items() if (s := answers.seen.get(place.element)) and s.live}
     pending = {id for id, place in live.items() if answers.seen[place.element].state == "PENDING"}
-    sending: dict[str, Step] = {}
-    queued: dict[str, str] = {}
-    replaced: dict[str, Place] = {}
-    running = 0
-    for step in plan.steps:
-        state = step.directory(outputs).state()
-        if state == "done":
-            continue
-        if state == "running" or (step.id in live and step.id not in pending):
-            running += 1
-            if step.id in live:
-                queued[step.id] = live[step.id].job
-        elif step.id in pending and not any(s.id in sending for s in step.inputs.values()):
-            queued[step.id] = live[step.id].job
-        elif step.id in pending:
-            replaced[live[step.id].element] = live[step.id]
-            sending[step.id] = step
-        elif only is None or step.id in only:
-            sending[step.id] = step
-    for id in [id for id in queued if live[id].element in replaced]:
-        # It shares an element with a step that is sent again.
-        del queued[id]
-        sending[id] = next(step for step in plan.steps if step.id == id)
-    if sending and ending in pending:
-        replaced[live[ending].element] = live[ending]
+    chosen = _choose(plan, outputs, live, pending, only)
+    if chosen.sending and ending in pending:
+        chosen.replaced[live[ending].element] = live[ending]
     made: list[Array] = []
-    if sending or (ending not in live and _open(study, outputs, bool(queued))):
-        order = [step for step in plan.steps if step.id in sending]
-        made = arrays(order, ending, queued, longest)
+    order = [step for step in plan.steps if step.id in chosen.sending]
+    if order or (ending not in live and _open(study, outputs, bool(chosen.queued))):
+        made = arrays(order, ending, chosen.queued, longest, chosen.behind)
     return Draft(
         study=study,
         launch=config.launch,
         strategy=config.strategy,
         folder=next_folder(outputs, plan.name),
-        steps=[step for step in plan.steps if step.id in sending],
+        steps=order,
         arrays=made,
-        running=running,
-        queued=sum(id in pending for id in queued),
-        replaced=list(replaced.values()),
+        running=chosen.running,
+        queued=sum(id in pending for id in chosen.queued),
+        left_out=len(chosen.left_out),
+        replaced=list(chosen.replaced.values()),
     )
+
+
+@dataclass
+class _Choice:
+    """What becomes of each step that is not done."""
+
+    sending: set[str] = field(default_factory=set)
+    behind: dict[str, str] = field(default_factory=dict)
+    """The job that failed a step and still lives, for each step sent again."""
+    queued: dict[str, str] = field(default_factory=dict)
+    """The job, for each step that one has."""
+    replaced: dict[str, Place] = field(default_factory=dict)
+    outside: set[str] = field(default_factory=set)
+    """Run by a process outside of Slurm."""
+    left_out: set[str] = field(default_factory=set)
+    running: int = 0
+
+
+def _choose(
+    plan: Plan, outputs: Path, live: dict[str, Place], pending: set[str], only: Collection[str] | None
+) -> _Choice:
+    made = _Choice()
+    for step in plan.steps:
+        directory, place = step.directory(outputs), live.get(step.id)
+        state = directory.state()
+        if state == "done":
+            continue
+        needs = {s.id for s in step.inputs.values()}
+        again = not needs.isdisjoint(made.sending)
+        if state == "running":
+            made.running += 1
+            if place is None:
+                made.outside.add(step.id)
+            else:
+                made.queued[step.id] = place.job
+        elif place is not None and step.id not in pending:
+            # An element goes on after one of its steps failed, and comes back neither to it nor to what needs it.
+            if again or place.failed(directory):
+                made.sending.add(step.id)
+                made.behind[step.id] = place.job
+            else:
+                made.running += 1
+                made.queued[step.id] = place.job
+        elif place is not None and not again:
+            made.queued[step.id] = place.job
+        elif place is not None:
+            made.replaced[place.element] = place
+            made.sending.add(step.id)
+        elif only is None or step.id in only:
+            stuck = not needs.isdisjoint(made.outside | made.left_out)
+            (made.left_out if stuck else made.sending).add(step.id)
+    for id in [id for id in made.queued if live[id].element in made.replaced]:
+        # It shares an element with a step that is sent again.
+        del made.queued[id]
+        made.sending.add(id)
+    return made
 
 
 def _open(study: StudyRecord, outputs: Path, queued: bool) -> bool:

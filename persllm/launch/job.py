@@ -25,7 +25,7 @@ from persllm.finish import StudyRecord
 from persllm.launch import EXIT_BUSY, EXIT_INPUTS
 from persllm.launch.submission import element_of, ending_of, study_of
 from persllm.plan import Step
-from persllm.stop import Interrupted, graceful_stop, stop_asked, stopped_by
+from persllm.stop import STOPS, TAKEN, Interrupted, graceful_stop, stop_asked, stopped_by
 from persllm.store import BEAT_SECONDS, STALE_BEATS, Lease, StepDir, read_json
 
 TOLD_TO_END = 143
@@ -81,7 +81,7 @@ def _step(path: Path, track: dict[str, Any]) -> int:
         return EXIT_BUSY
     if run_step(directory, lease, context):
         return 0
-    failure = directory.failure() or {"class": "unknown", "message": "another process took this step over"}
+    failure = directory.failure() or {"class": "unknown", "message": TAKEN}
     say(f"{context.id}: failed ({failure['class']}): {failure['message']}")
     return 1
 
@@ -116,16 +116,32 @@ def _requeue() -> str:
     element = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
         done = subprocess.run(["scontrol", "requeue", element], capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        return "scontrol is not on PATH there; a container of launch.prefix must bring it"
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     return " ".join(done.stderr.split()) if done.returncode else ""
 
 
-def _give_up(folder: Path, ids: list[str], message: str) -> None:
-    """Mark the step that was cut short as failed; its saved state stays."""
+def _open(folder: Path, ids: list[str]) -> StepDir | None:
+    """Return the step of an element that was cut short; None for compare and report, which have no id there."""
     outputs = folder.parents[3]
     left = [StepDir(outputs / id) for id in ids if (outputs / id / "config.json").is_file()]
-    directory = next((d for d in left if not d.is_done() and d.failure() is None), None)
+    return next((d for d in left if not d.is_done() and d.failure() is None), None)
+
+
+def _time_limits(folder: Path, directory: StepDir | None) -> int:
+    """Return how many jobs of this submission a step did not fit into, this one included."""
+    if directory is None:
+        return int(os.environ.get("SLURM_RESTART_COUNT", 0)) + 1
+    # Slurm's own count has preemptions and lost nodes in it, for which no limit is to blame.
+    since = read_json(folder / "arrays.json")["since"]
+    cuts = [cut for cut in directory.interruptions() if cut["time"] >= since]
+    return max(1, sum(cut["reason"] == STOPS[signal.SIGUSR1] for cut in cuts))
+
+
+def _give_up(directory: StepDir | None, message: str) -> None:
+    """Mark the step that was cut short as failed; its saved state stays."""
     say(message)
     if directory is None:
         return
@@ -141,16 +157,16 @@ def cut_short(folder: Path, ids: list[str]) -> int:
         say("told to end; what was done is saved")
         return TOLD_TO_END
     launch = read_json(folder / "launch.json")
-    before = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-    jobs = "1 job" if not before else f"{before + 1} jobs in a row"
-    limit = f"launch.time={launch['time']} was too short, in {jobs}"
-    if before >= launch["requeues"]:
-        _give_up(folder, ids, limit)
+    directory = _open(folder, ids)
+    limits = _time_limits(folder, directory)
+    limit = f"launch.time={launch['time']} was too short in {limits} job{'s' * (limits > 1)}"
+    if limits > launch["requeues"]:
+        _give_up(directory, limit)
         return 1
     say(f"the time limit launch.time={launch['time']} is near; the state is saved, and the job is queued again")
     hindered = _requeue()
     if hindered:
-        _give_up(folder, ids, f"{limit}, and it could not be queued again: {hindered}")
+        _give_up(directory, f"{limit}, and it could not be queued again: {hindered}")
         return 1
     return 0
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from persllm.errors import UserError
 from persllm.finish import StudyRecord
 from persllm.launch.arrays import Array
-from persllm.store import read_json, write_json
+from persllm.store import StepDir, read_json, require_writable, write_json
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,39 @@ class Place:
         """What Slurm calls the element: ``JOB_INDEX``."""
         return f"{self.job}_{self.index}"
 
+    def failed(self, directory: StepDir) -> bool:
+        """Return whether its step's failure is of this submission, and not what it was sent to mend."""
+        try:
+            return _utc((directory.path / "FAILED.json").stat().st_mtime) > self.since
+        except FileNotFoundError:
+            return False
+
     @property
     def log(self) -> Path:
         """Where the job's own output goes."""
         return self.folder / "logs" / f"{self.element}.log"
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+@contextlib.contextmanager
+def alone(outputs: Path) -> Iterator[None]:
+    """Keep others from submitting into the same outputs: what one sends, the next must see. It ends with its process.
+
+    Raises:
+        UserError: another submit is under way.
+    """
+    require_writable(outputs)
+    with (outputs / ".submitting").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"outputs={outputs}: another submit is under way there; run the command again when it has ended"
+            ) from error
+        yield
 
 
 def ending_of(folder: str) -> str:
@@ -62,7 +94,7 @@ def begin(folder: Path, study: StudyRecord, launch: dict[str, Any], texts: list[
         texts: each array's name and batch script.
 
     Raises:
-        FileExistsError: another submission began at the same moment.
+        FileExistsError: another submission took it.
     """
     folder.mkdir(parents=True)
     (folder / "logs").mkdir()
@@ -73,8 +105,12 @@ def begin(folder: Path, study: StudyRecord, launch: dict[str, Any], texts: list[
 
 
 def note(folder: Path, arrays: list[Array], jobs: dict[str, str]) -> None:
-    """Write which arrays were sent as which jobs; called after each, so that none is ever forgotten."""
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """Write which arrays were sent as which jobs; called after each.
+
+    A submit that is killed forgets at most the one that Slurm had just taken. Sent twice, its steps still run once.
+    """
+    # When the first was sent: its jobs may have ended before the last is.
+    since = (read_json(folder / "arrays.json") or {}).get("since") or _utc(time.time())
     sent = [dataclasses.asdict(array) | {"job": jobs.get(array.name)} for array in arrays]
     write_json(folder / "arrays.json", {"since": since, "user": str(os.getuid()), "arrays": sent})
 

@@ -26,6 +26,7 @@ _WORDS = {
     "out_of_memory": "out of memory",
     "disk_full": "the disk was full",
     "diverged": "training diverged",
+    "rank_killed": "a rank was killed",
     "timeout": "the time limit",
     "cancelled": "cancelled",
     "node_fail": "its node failed",
@@ -62,26 +63,33 @@ def failed_and_waiting(plan: Plan, outputs: Path, states: dict[str, str]) -> lis
     return list(chosen.values())
 
 
-def smaller(micro_batch: int) -> int | None:
-    """Return the largest proper divisor of a micro-batch, at most half of it, or None where it is 1.
+def smaller(micro: int, share: int) -> int | None:
+    """Return the largest divisor of a rank's share of the batch that is at most half of a micro-batch, or None.
 
-    A divisor divides whatever share of the batch the micro-batch did.
+    Args:
+        micro: units in the micro-batch that did not fit.
+        share: units of each batch that a rank works through.
     """
-    return max((n for n in range(1, micro_batch // 2 + 1) if micro_batch % n == 0), default=None)
+    return max((n for n in range(1, micro // 2 + 1) if share % n == 0), default=None)
 
 
 def _with_less_memory(step: Step, outputs: Path) -> tuple[Step, str]:
-    """Return a train step with half the micro-batch of its last attempt, and what to say of it."""
+    """Return a train step with half the micro-batch that its last attempt really had, and what to say of it."""
+    from persllm.geometry import cut
     from persllm.store import read_json
 
-    meaning = read_json(step.directory(outputs).path / "config.json") or {}
-    strategy = meaning.get("local", {}).get("strategy", {})
-    before = strategy.get("micro_batch")
-    after = smaller(before) if before else None
+    objective, batch = step.config["objective"], step.config["optim"]["batch_size"]
+    frozen = (read_json(step.directory(outputs).path / "config.json") or {}).get("local", {}).get("strategy")
+    # What was set may be more than a rank has to do, and of a DPO pair's two sequences none goes alone.
+    used = cut(frozen or step.local["strategy"], batch, objective).micro
+    now = cut(step.local["strategy"], batch, objective)
+    after = smaller(used, now.micro * now.accumulation)
+    sequences = 2 if objective == "dpo" else 1
     if after is None:
-        return step, f"{MICRO_BATCH} is {before or 'null'} and is not halved; see persllm plan for what needs less"
-    local = step.local | {"strategy": step.local["strategy"] | {"micro_batch": after}}
-    return dataclasses.replace(step, local=local), f"{MICRO_BATCH} {before} -> {after}"
+        return step, f"not halved: one {'pair' if sequences == 2 else 'sequence'} per rank already"
+    local = step.local | {"strategy": step.local["strategy"] | {"micro_batch": after * sequences}}
+    told = f"{MICRO_BATCH} {used * sequences} -> {after * sequences}"
+    return dataclasses.replace(step, local=local), told
 
 
 def adapt(args: argparse.Namespace, plan: Plan, outputs: Path, rows: list[Row]) -> tuple[Plan, list[str]]:
@@ -127,7 +135,7 @@ def main(args: argparse.Namespace) -> int:
         console.print(f"and {len(lines) - _SHOWN} more")
     steps = failed_and_waiting(plan, outputs, {row.step.id: row.state for row in standing.rows})
     if plan.resolved.config.launch.kind.value == "slurm":
-        return submit.send(args, plan, outputs, submit.prepare(plan, outputs, {step.id for step in steps}))
+        return submit.prepare_and_send(args, plan, outputs, {step.id for step in steps})
     return _here(args, plan, outputs, steps)
 
 

@@ -89,7 +89,9 @@ def _row(step: Step, outputs: Path, place: Place | None, seen: Seen | None) -> R
 
         word, job = standing(place, seen)
         sent = {"job": place.element}
-        if seen.live and state != "running":
+        # An element may go on with other steps after one has failed; pending, it will come back to that one.
+        failed = state == "failed" and seen.state != "PENDING" and place.failed(directory)
+        if seen.live and state != "running" and not failed:
             again = state == "interrupted" or any(cut["time"] >= place.since for cut in directory.interruptions())
             return Row(step, "requeued" if again and word == "queued" else word, _and(job, _cuts(directory)), sent)
         if not seen.live and state in ("to run", "interrupted") and word != "to run":

@@ -34,19 +34,33 @@ def prepare(plan: Plan, outputs: Path, only: Collection[str] | None = None) -> D
         only: ids of steps to choose from; None takes all.
 
     Raises:
-        UserError: Slurm is not there or does not answer, or lacks a partition that launch names.
+        UserError: Slurm does not answer.
     """
     from persllm.launch import slurm
     from persllm.launch.draft import draft
     from persllm.launch.queue import ask_queue
     from persllm.launch.submission import ending_of, places
 
-    slurm.require(plan.resolved.config.launch)
     sent = places(outputs, [*(step.id for step in plan.steps), ending_of(plan.name)])
     answers = ask_queue(sent.values(), ended=False)
     if answers.silent:
         raise UserError(f"{answers.silent}, and steps might be sent twice; try again later")
     return draft(plan, outputs, sent, answers, only, slurm.longest_array())
+
+
+def prepare_and_send(args: argparse.Namespace, plan: Plan, outputs: Path, only: Collection[str] | None = None) -> int:
+    """Send what there is to send, while nobody else does; return the exit code.
+
+    Raises:
+        UserError: Slurm is not there or lacks a partition that launch names, another submit is under way, or as
+            ``prepare`` and ``send`` raise it.
+    """
+    from persllm.launch import slurm
+    from persllm.launch.submission import alone
+
+    slurm.require(plan.resolved.config.launch)
+    with alone(outputs):
+        return send(args, plan, outputs, prepare(plan, outputs, only))
 
 
 def send(args: argparse.Namespace, plan: Plan, outputs: Path, made: Draft) -> int:
@@ -59,9 +73,10 @@ def send(args: argparse.Namespace, plan: Plan, outputs: Path, made: Draft) -> in
         left = verbs.many(made.running + made.queued, "step")
         told = f"{left} of {made.study.study}: {', '.join(elsewhere)}" if elsewhere else f"{made.study.study} is done"
         if args.json:
-            verbs.print_json({"folder": None, "arrays": [], "running": made.running, "queued": made.queued})
+            verbs.print_json({"folder": None, "arrays": []} | _counts(made))
         else:
             verbs.console().print(f"nothing to submit: {told}")
+            _tell_left_out(made)
         return 0
     jobs = submit(made, outputs)
     if args.json:
@@ -78,6 +93,7 @@ def send(args: argparse.Namespace, plan: Plan, outputs: Path, made: Draft) -> in
     console.print()
     told = ", ".join([f"{done} done"] * bool(done) + elsewhere)
     console.print(f"{made.study.study}: {verbs.many(len(made.steps), 'step')} sent" + (f"; {told}" if told else ""))
+    _tell_left_out(made)
     if made.replaced:
         waiting = verbs.many(len(made.replaced), "pending job")
         console.print(f"{waiting} of an earlier submission taken back and sent again behind what they need")
@@ -85,6 +101,17 @@ def send(args: argparse.Namespace, plan: Plan, outputs: Path, made: Draft) -> in
     console.print(f"where they stand: {verbs.command('status', args.overrides)}", soft_wrap=True)
     console.print(f"to try failed ones again: {verbs.command('retry', args.overrides)}", soft_wrap=True)
     return 0
+
+
+def _tell_left_out(made: Draft) -> None:
+    if made.left_out:
+        steps = verbs.many(made.left_out, "step")
+        why = "no job can wait for what a process outside of Slurm is running; submit again when it has ended"
+        verbs.console().print(f"{steps} left out: {why}", soft_wrap=True)
+
+
+def _counts(made: Draft) -> dict[str, int]:
+    return {"running": made.running, "queued": made.queued, "left_out": made.left_out}
 
 
 def _as_json(made: Draft, jobs: dict[str, str]) -> dict[str, object]:
@@ -99,14 +126,7 @@ def _as_json(made: Draft, jobs: dict[str, str]) -> dict[str, object]:
         for array in made.arrays
     ]
     replaced = [place.element for place in made.replaced]
-    folder = str(made.folder)
-    return {
-        "folder": folder,
-        "arrays": arrays,
-        "running": made.running,
-        "queued": made.queued,
-        "replaced": replaced,
-    }
+    return {"folder": str(made.folder), "arrays": arrays, "replaced": replaced, **_counts(made)}
 
 
 def main(args: argparse.Namespace) -> int:
@@ -114,4 +134,4 @@ def main(args: argparse.Namespace) -> int:
     plan, outputs = verbs.load(args.overrides)
     if args.show_script:
         return verbs.print_scripts(plan, outputs)
-    return send(args, plan, outputs, prepare(plan, outputs))
+    return prepare_and_send(args, plan, outputs)
