@@ -20,6 +20,7 @@ from typing import Any
 from persllm.compose import slug
 from persllm.errors import UserError, did_you_mean
 from persllm.launch.arrays import Array
+from persllm.launch.ranks import PREFIX
 from persllm.schema import Launch, LaunchKind, Strategy
 
 ANSWER_SECONDS = 60.0
@@ -142,6 +143,8 @@ def script(array: Array, study: str, launch: Launch, strategy: Strategy, folder:
         "trap '' USR1",
         *launch.setup,
         *([threads] if launch.threads else []),
+        # For the ranks of several nodes, which srun starts outside of what the job itself runs in.
+        *([f"export {PREFIX}={shlex.quote(launch.prefix)}"] if launch.prefix else []),
         f"cd {shlex.quote(str(Path.cwd()))} || exit 2",
         # Without exec, the shell would get the signals and Python would not.
         " ".join(filter(None, ["exec", launch.prefix, shlex.join(command), '"$SLURM_ARRAY_TASK_ID"'])),
