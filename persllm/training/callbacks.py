@@ -29,6 +29,10 @@ class Bar(TQDMProgressBar):
         return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
 
 
+COLUMNS = ("step", "tokens", "loss", "val_loss", "learning_rate")
+"""Of a line of curves.jsonl, in this order."""
+
+
 def folders(work: Path, kind: str) -> list[Path]:
     """Return the folders ``kind-STEP``, the earliest step first."""
     return sorted(path for path in work.glob(f"{kind}-*") if path.suffix != ".aside")
@@ -91,7 +95,9 @@ class Keeper(Callback):
             return False
         self.saved = weights.Folder(found[-1])
         record = self.saved.record
-        self.step, self.curves = record["step"], record["curves"]
+        self.step = record["step"]
+        # In their own order, which JSON's sorted keys lost: the artifact has the same bytes however often it was cut.
+        self.curves = [{name: row[name] for name in COLUMNS} for row in record["curves"]]
         self.best, self.best_step, self.waited = record["best"], record["best_step"], record["waited"]
         self.tokens, self.seconds = record["tokens"], record["seconds"]
         return True
@@ -195,8 +201,8 @@ class Keeper(Callback):
 
     def _save_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         # A signal reaches the ranks at different steps, and their clocks differ: they must agree.
-        # Of a large model's time no more than a twentieth goes into saving.
-        pause = max(self.every_seconds, 20 * self._save_seconds)
+        # A large model takes minutes to save: no more than a twentieth of its time goes into that.
+        pause = max(self.every_seconds, 20 * self._save_seconds if self._save_seconds > 1 else 0)
         due = distributed.rank() == 0 and time.perf_counter() - self._saved_at > pause
         stop, save = distributed.total([float(self.stop()), float(due)])
         if stop or save:
