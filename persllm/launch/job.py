@@ -178,6 +178,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> int:
         ids = element_of(folder, array, int(index))
+        # What a step's receipt tells is the user's command, from which the study can be made again.
+        sys.argv[1:] = read_json(folder / "command.json")
         say(f"job {os.environ.get('SLURM_JOB_ID', 'of no cluster')}: {', '.join(ids)}")
         try:
             return run_element(folder, ids)

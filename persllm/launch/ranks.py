@@ -23,7 +23,7 @@ from typing import IO, Any
 from persllm import geometry
 from persllm.errors import UserError
 from persllm.execute import Context, StepFailure
-from persllm.stop import Interrupted, stop_asked
+from persllm.stop import Interrupted, lease_lost, stop_asked
 from persllm.store import read_json, write_json
 
 PARENT = "PERSLLM_PARENT"
@@ -135,6 +135,8 @@ def _start_by_srun(ctx: Context) -> list[subprocess.Popen[bytes]]:
     if nodes != str(strategy["nodes"]):
         where = f"this Slurm job has {nodes}" if nodes else "this is no Slurm job"
         raise UserError(f"strategy.nodes is {strategy['nodes']} but {where}; send it with persllm submit launch=slurm")
+    if shutil.which("srun") is None:
+        raise UserError("there is no srun on the PATH of this job, by which ranks are started; see launch.prefix")
     address = os.environ.get("SLURMD_NODENAME", socket.gethostname())
     try:
         socket.getaddrinfo(address, None)
@@ -169,6 +171,9 @@ def _wait(processes: list[subprocess.Popen[bytes]], stop: Path) -> list[int]:
     ended: set[int] = set()
     try:
         while any(p.poll() is None for p in processes):
+            if lease_lost():
+                # What they would save, another process's ranks have moved on from.
+                raise Interrupted
             if stop_asked():
                 stop.touch()
             if deadline is None and any(p.poll() for p in processes):

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def begin(folder: Path, study: StudyRecord, launch: dict[str, Any], texts: list[
     (folder / "logs").mkdir()
     write_json(folder / "study.json", dataclasses.asdict(study))
     write_json(folder / "launch.json", launch)
+    write_json(folder / "command.json", sys.argv[1:])
     for name, text in texts:
         (folder / f"{name}.sh").write_text(text, encoding="utf-8")
 

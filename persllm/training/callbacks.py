@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 
 from persllm.execute import Context
-from persllm.stop import Interrupted
+from persllm.stop import Interrupted, lease_lost
 from persllm.training import distributed, weights
 from persllm.training.batch import Batch
 
@@ -205,7 +205,7 @@ class Keeper(Callback):
         pause = max(self.every_seconds, 20 * self._save_seconds if self._save_seconds > 1 else 0)
         due = distributed.rank() == 0 and time.perf_counter() - self._saved_at > pause
         stop, save = distributed.total([float(self.stop()), float(due)])
-        if stop or save:
+        if (stop or save) and not lease_lost():
             self._save(trainer, pl_module.model)
         if stop:
             raise Interrupted
