@@ -12,7 +12,7 @@ from typing import Any
 
 from persllm import geometry
 from persllm.errors import UserError, did_you_mean
-from persllm.schema import Adapter, Config, LaunchKind, Recipe, StrategyKind
+from persllm.schema import Adapter, Config, LaunchKind, Recipe, StrategyKind, TemporalLabel
 
 METRICS = Path(__file__).parent / "metrics"
 
@@ -141,15 +141,18 @@ def _strategy_problems(config: Config) -> Iterator[str]:
     if tune is None:
         return
     wanted = {"zero": "deepspeed"} if strategy.kind.startswith("zero") else {}
+    sharded = strategy.kind in (StrategyKind.zero3, StrategyKind.zero3_offload)
     if tune.adapter is Adapter.qlora:
         wanted["qlora"] = "bitsandbytes"
-        if strategy.kind in (StrategyKind.zero3, StrategyKind.zero3_offload):
+        if sharded:
             yield f"method.tune.adapter is qlora, but {strategy.kind} cannot shard four-bit weights; use zero2"
+    if sharded and tune.temporal_label is TemporalLabel.token:
+        yield f"method.tune.temporal_label is token, whose rows {strategy.kind} cannot add; use text, or zero2"
     for extra, package in wanted.items():
         if importlib.util.find_spec(package) is None:
             key = "strategy.kind" if extra == "zero" else "method.tune.adapter"
             value = strategy.kind if extra == "zero" else extra
-            yield f"{key} is {value} but {package} is not installed; pip install 'persllm[{extra}]'"
+            yield f"{key} is {value} but {package} is not installed; in the checkout: pip install -e '.[{extra}]'"
 
 
 @functools.cache

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here"),
     pytest.mark.skipif(
-        importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'persllm[zero]'"
+        importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install -e '.[zero]'"
     ),
 ]
 
@@ -129,7 +129,7 @@ def test_trains_saves_resumes_exports_and_reloads(large, tmp_path, kind, weights
     assert 0.85 <= ratio <= 1.15
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="pip install 'persllm[qlora]'")
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="pip install -e '.[qlora]'")
 @pytest.mark.parametrize("kind", ["single", "ddp", "zero2"])
 def test_qlora_trains_and_reloads(large, tmp_path, kind, peak):
     ctx = large.train(tmp_path / "qlora", "persllm", *WORDS, "method.tune.adapter=qlora", *strategy(kind))
@@ -138,7 +138,7 @@ def test_qlora_trains_and_reloads(large, tmp_path, kind, peak):
     assert {value.dtype for value in load_file(file).values()} == {torch.float32}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="pip install 'persllm[bench]'")
+@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="pip install -e '.[bench]'")
 def test_speed_beside_trl(large, capfd, peak):
     """TRL's trainers run on accelerate; the same weights, batches and losses on both sides."""
     from benchmarks import __main__ as benchmarks

@@ -18,7 +18,7 @@ HIDDEN = 96
 """As in zero_ranks.py."""
 
 needs_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'persllm[zero]'"
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install -e '.[zero]'"
 )
 
 

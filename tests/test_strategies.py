@@ -34,7 +34,7 @@ QUICK += ["pairs.cross_persona_limit=16", "pairs.cross_stage_limit=16", "split.d
 QUICK += ["method.tune.sft.batch_size=16", "method.tune.sft.validations=2"]
 QUICK += ["method.tune.dpo.batch_size=4", "method.tune.dpo.validations=2"]
 needs_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'persllm[zero]'"
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install -e '.[zero]'"
 )
 
 
@@ -147,7 +147,7 @@ def test_three_ranks_that_divide_no_weight(lab, tmp_path, alone):
     for folder in (state, *one.work.glob("best-*")):
         shutil.copytree(folder, again.work / folder.name)
     train.run(again)
-    assert "saved by 1 ranks" in (again.directory / "log.txt").read_text()
+    assert "saved on ranks: 1" in (again.directory / "log.txt").read_text()
     assert difference(adapter(one), adapter(again)) < 1e-4
 
 
@@ -234,7 +234,7 @@ def test_a_stop_reaches_all_ranks_and_another_number_of_ranks_goes_on(lab, tmp_p
     assert single.fingerprint == step.fingerprint
     ctx.local = single.local
     train.run(ctx)
-    assert "the state was saved by 2 ranks" in (ctx.directory / "log.txt").read_text()
+    assert "saved on ranks: 2" in (ctx.directory / "log.txt").read_text()
     assert difference(adapter(whole), adapter(ctx)) < 1e-4
 
 
@@ -321,6 +321,11 @@ def test_nodes_outside_of_slurm_are_refused(lab, tmp_path, monkeypatch):
         (["strategy.devices=2"], "strategy.kind is single but devices x nodes is 2; expected 1 x 1, or strategy=ddp"),
         (["strategy=ddp", "strategy.nodes=2"], "more than one node needs launch=slurm"),
         (["strategy=ddp", "strategy.devices=3"], "expected a multiple of 3, the ranks"),
+        pytest.param(
+            ["strategy=zero3", "method.tune.temporal_label=token"],
+            "temporal_label is token, whose rows zero3 cannot add; use text, or zero2",
+            marks=needs_deepspeed,
+        ),
         (["strategy=ddp", "strategy.micro_batch=3"], "expected a multiple of 6, as strategy.micro_batch is 3"),
         (["strategy=ddp", "strategy.devices=0"], "strategy.devices is 0; expected more than 0"),
     ],
@@ -333,7 +338,7 @@ def test_a_geometry_that_does_not_fit_is_refused_before_anything_runs(lab, words
 def test_a_missing_package_is_told_before_anything_runs(lab, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for words, package in ((["strategy=zero2"], "deepspeed"), (["method.tune.adapter=qlora"], "bitsandbytes")):
-        with pytest.raises(UserError, match=f"{package} is not installed; pip install"):
+        with pytest.raises(UserError, match=f"{package} is not installed; in the checkout: pip install"):
             compose.resolve([*lab.words, "method=sft", *words])
 
 

@@ -102,6 +102,11 @@ class Keeper(Callback):
         self.tokens, self.seconds = record["tokens"], record["seconds"]
         return True
 
+    @property
+    def saved_by(self) -> int:
+        """How many ranks saved the state that this run goes on from; 0 where it begins."""
+        return self.saved.record["ranks"] if self.saved else 0
+
     def _save(self, trainer: pl.Trainer, model: Any) -> None:
         """Write the state of this step, then drop the states and best weights that it makes needless."""
         began = time.perf_counter()

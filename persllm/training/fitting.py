@@ -76,8 +76,7 @@ def train(
     keeper.tell = tell
     resumed = keeper.resume()
     _require_one_view(ctx, keeper)
-    saved = f"; the state was saved by {keeper.saved.record['ranks']} ranks" if keeper.saved else ""
-    say(f"resume after step {keeper.step}{saved}" if resumed else "train from the start")
+    say(f"resume after step {keeper.step}, saved on ranks: {keeper.saved_by}" if resumed else "train from the start")
     pad = int(setup.tokenizer.pad_token_id)
     parts = [Batches(units, pad, geometry.micro) for units in (setup.train, setup.dev)]
     if objective == "dpo":
