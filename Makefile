@@ -1,7 +1,7 @@
 # Everything a checkout needs; `make` alone prints the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench gpu clean
+.PHONY: help install demo test bench gpu clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,9 @@ pin = $(shell sed -n '/^$(1)==/p' constraints.txt)
 PYTHON ?= python3.11 python3.12 python3.13 python3
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+install: $(VENV)/.installed ## install into .venv, nothing more
 
 demo: $(VENV)/.installed ## install into .venv, run the quickstart study, print its table and where its report is
 	$(BIN)/persllm run study=quickstart

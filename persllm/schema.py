@@ -319,7 +319,7 @@ class Launch:
     requeues: int = 8
     """slurm: how often a step may go on in another job after its time limit."""
     setup: list[str] = field(default_factory=list)
-    """slurm: shell lines before the command, such as `module load cuda`."""
+    """slurm: shell lines before the command: `launch.setup=["module load cuda"]`."""
     prefix: str = ""
     """slurm: what goes before each Python command, such as `apptainer exec --nv image.sif`.
 
@@ -327,7 +327,7 @@ class Launch:
     requeueing.
     """
     sbatch: list[str] = field(default_factory=list)
-    """slurm: further options of sbatch, such as `--qos=long`."""
+    """slurm: further options of sbatch, in quotes: `launch.sbatch=["--qos=long"]`."""
 
 
 @dataclass(kw_only=True)

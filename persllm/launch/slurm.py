@@ -47,9 +47,16 @@ def ask(*words: str, seconds: float = ANSWER_SECONDS) -> str:
         told = f" ({said})" if said else ""
         raise UserError(f"{words[0]}: Slurm did not answer within {seconds:g} s{told}; try again later") from error
     if done.returncode:
-        told = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise UserError(told if told.startswith(words[0]) else f"{words[0]}: {told}")
+        raise UserError(_refusal(words[0], done.stderr) or f"{words[0]}: exit code {done.returncode}")
     return done.stdout
+
+
+def _refusal(command: str, text: str) -> str:
+    """Return what a command of Slurm's said against it, as one sentence."""
+    lines = [line.split("error: ")[-1].split("fatal: ")[-1].strip() for line in text.splitlines() if line.strip()]
+    if "configuration source" in text:
+        return f"Slurm does not answer ({lines[-1]}); is SLURM_CONF set as on the cluster's login nodes?"
+    return f"{command}: {'; '.join(lines)}" if lines else ""
 
 
 def require_kind(launch: Launch) -> None:

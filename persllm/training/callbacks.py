@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +24,17 @@ from persllm.training.batch import Batch
 
 
 class Bar(TQDMProgressBar):
-    """Lightning's bar, within 80 columns and without its version number."""
+    """Lightning's bar, within 80 columns and without its version number, on stderr: a rank's stdout is a log file."""
+
+    def init_train_tqdm(self) -> Any:
+        """Return the bar of the steps."""
+        with contextlib.redirect_stdout(sys.stderr):
+            return super().init_train_tqdm()
+
+    def init_validation_tqdm(self) -> Any:
+        """Return the bar of the held-out batches."""
+        with contextlib.redirect_stdout(sys.stderr):
+            return super().init_validation_tqdm()
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return what stands at the end of the bar."""

@@ -97,6 +97,9 @@ def _row(step: Step, outputs: Path, place: Place | None, seen: Seen | None) -> R
         if not seen.live and state in ("to run", "interrupted") and word != "to run":
             return Row(step, word, job, {"class": word, "message": job, **sent})
         job = job if seen.live or state == "to run" else ""
+    if state == "to run" and not sent and directory.interruptions():
+        # It gave its lease back when it was stopped; what it saved is there.
+        return Row(step, "interrupted", _and("goes on from where it was", _cuts(directory)), {})
     if state in ("running", "interrupted"):
         told = f"{lease.get('host')} pid {lease.get('pid')}, last sign of life {_ago(lease)} ago"
         return Row(step, state, _and(job, told, _cuts(directory)), {"lease": lease, **sent})
