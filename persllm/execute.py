@@ -308,7 +308,7 @@ def collect(study: StudyRecord, compare: Step, report: Step, outputs: Path) -> P
 
 
 def frozen_context(directory: StepDir, track: dict[str, Any]) -> Context:
-    """Build a step's context from its directory alone: what a rank or a job of a cluster knows.
+    """Build a step's context from its directory alone: what a job of a cluster knows.
 
     Raises:
         UserError: config.json or inputs.json is not there, or the step's code has changed since.

@@ -103,6 +103,7 @@ def held():
                 if one.grad is not None:
                     found[one.grad.untyped_storage().data_ptr()] = one.grad.untyped_storage().nbytes()
         except (ReferenceError, RuntimeError, NotImplementedError):
+            # A weak reference whose object is gone, or a tensor without storage: neither holds memory.
             continue
     return sum(found.values())
 

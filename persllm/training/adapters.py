@@ -17,7 +17,7 @@ from persllm.prompting import stage_token
 from persllm.training.batch import Batch, completion_log_probs
 from persllm.training.fused import fuse
 from persllm.training.weights import Folder
-from persllm.training.zero import STAGES
+from persllm.training.zero import is_sharded, is_zero
 
 
 def add_stage_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: Card) -> list[int]:
@@ -122,9 +122,9 @@ def verify_export(ctx: Context, source: str) -> float:
     expected, longest = kept.pop("log_probs"), int(kept.pop("longest"))
     batch = Batch(**kept, denominator=torch.tensor(1.0)).to(device())
     model_config, strategy = ctx.config["model"], ctx.local["strategy"]
-    rounded, bf16 = strategy["kind"] in STAGES, model_config["dtype"] == "bfloat16"
+    rounded, bf16 = is_zero(strategy), model_config["dtype"] == "bfloat16"
     reloaded, _ = load_trainable(ctx.out, source, model_config, ctx.config["tune"], rounded)
-    if STAGES.get(strategy["kind"]) != 3:
+    if not is_sharded(strategy):
         fuse(inner(reloaded), longest)
     for p in reloaded.parameters():
         if p.requires_grad and rounded and bf16:

@@ -31,7 +31,8 @@ from persllm.training.fused import fuse
 from persllm.training.module import Personifier
 from persllm.training.schedule import Loader, Schedule, make_schedule
 from persllm.training.setup import Batches, Forward, Setup, prepare
-from persllm.training.strategy import is_sharded, is_zero, load_in_shards, trainer_arguments, zero_of
+from persllm.training.strategy import load_in_shards, trainer_arguments, zero_of
+from persllm.training.zero import is_sharded, is_zero
 
 REFERENCE = "reference.json"
 """Where the work folder keeps the reference's log-probabilities (DPO)."""

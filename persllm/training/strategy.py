@@ -16,7 +16,7 @@ from transformers import AutoConfig
 
 from persllm.geometry import Geometry
 from persllm.training import distributed
-from persllm.training.zero import STAGES, zero_config
+from persllm.training.zero import is_zero, zero_config
 
 
 class Zero(DeepSpeedStrategy):
@@ -50,16 +50,6 @@ class Zero(DeepSpeedStrategy):
         """This rank's device. DeepSpeed wants an index, of a CPU too."""
         device = distributed.device()
         return device if device.type == "cuda" else torch.device("cpu", 0)
-
-
-def is_zero(strategy: dict[str, Any]) -> bool:
-    """Return whether DeepSpeed trains."""
-    return strategy["kind"] in STAGES
-
-
-def is_sharded(strategy: dict[str, Any]) -> bool:
-    """Return whether no rank holds the weights whole (ZeRO 3)."""
-    return STAGES.get(strategy["kind"]) == 3
 
 
 def zero_of(

@@ -14,6 +14,16 @@ BUCKET = 2**26
 """Elements that are reduced or gathered in one message, at most."""
 
 
+def is_zero(strategy: dict[str, Any]) -> bool:
+    """Return whether DeepSpeed trains."""
+    return strategy["kind"] in STAGES
+
+
+def is_sharded(strategy: dict[str, Any]) -> bool:
+    """Return whether no rank holds the weights whole (ZeRO 3)."""
+    return STAGES.get(strategy["kind"]) == 3
+
+
 def zero_config(kind: str, hidden: int, dtype: str, micro_batch: int, clip: float) -> dict[str, Any]:
     """Return what ``deepspeed.initialize`` gets.
 
