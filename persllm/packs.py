@@ -1,46 +1,31 @@
 """Persona packs: a folder with persona.yaml and, per stage, materials and recorded items.
 
-PACK/persona.yaml            name, identity, profile, stages: {early: {label, summary}, ...}
+PACK/persona.yaml            name, identity, profile, stages: {early: {label, summary}, ...}; see persllm.cards
 PACK/STAGE/knowledge.txt     objective paragraphs, one a line, optionally after a ``[source]`` tag
 PACK/STAGE/speech.txt        subjective paragraphs
-PACK/STAGE/items.jsonl       recorded items (annotator ``recorded``)
+PACK/STAGE/items.jsonl       recorded items (annotator ``recorded``); ``material`` and ``retrieved`` are ``KIND/NUMBER``
 PACK/STAGE/reanswers.jsonl   this stage's answers to the other stages' items
+PACK/TEXT                    where persona.yaml has ``source``: one long text instead of knowledge.txt and speech.txt
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from persllm import records
+from persllm import cards, pack_items
+from persllm.cards import Card, Source, Stage, Trait
 from persllm.errors import UserError, did_you_mean
+from persllm.problems import Problems
 from persllm.records import KINDS, Item, Material, Reanswer
 
+__all__ = ["FILES", "SHIPPED", "Card", "Found", "Source", "Stage", "Trait", "check_source", "folder", "load"]
+__all__ += ["load_card", "load_items", "load_materials", "look"]
+
 SHIPPED = Path(__file__).parent / "personas"
-FILES = ("persona.yaml", "*/*.txt", "*/*.jsonl")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A period of the persona's life."""
-
-    label: str
-    """The temporal label, e.g. ``Christmas Eve 1843, before the spirits came``."""
-    summary: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """The persona: name, one-line identity, character card, stages in order of life."""
-
-    name: str
-    identity: str
-    profile: str
-    stages: dict[str, Stage]
+FILES = ("persona.yaml", "*.txt", "*.jsonl", "*/*.txt", "*/*.jsonl")
+"""What a pack's identity covers: its long text, paragraphs, items, re-answers and reviews."""
 
 
 def folder(pack: str) -> Path:
@@ -62,16 +47,27 @@ def folder(pack: str) -> Path:
     return path
 
 
-def _text(row: Any, keys: tuple[str, ...], where: str) -> dict[str, str]:
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a mapping with {', '.join(keys)}")
-    for key in row:
-        if key not in keys:
-            raise UserError(f"{where}: unknown key {key!r}{did_you_mean(str(key), keys)}")
-    for key in keys:
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise UserError(f"{where}: {key!r} is missing or empty; expected a text")
-    return {key: row[key].strip() for key in keys}
+@dataclass
+class Found:
+    """What a pack holds, as far as it can be read."""
+
+    card: Card
+    materials: list[Material] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    reanswers: list[Reanswer] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+    """``file:line`` of each material and item by id, and of each re-answer by ``id@stage``."""
+
+
+def _chosen(card: Card, root: Path, stages: list[str] | None) -> Card:
+    for name in stages or ():
+        if name not in card.stages:
+            raise UserError(
+                f"persona.stages: {root.name} has no stage {name!r}{did_you_mean(name, card.stages)}; "
+                f"it has {', '.join(card.stages)}"
+            )
+    kept = {name: stage for name, stage in card.stages.items() if stages is None or name in stages}
+    return Card(card.name, card.identity, card.profile, kept, card.source)
 
 
 def load_card(root: Path, stages: list[str] | None = None) -> Card:
@@ -80,132 +76,165 @@ def load_card(root: Path, stages: list[str] | None = None) -> Card:
     Args:
         root: the pack's folder.
         stages: a subset of its stages, or None for all.
+
+    Raises:
+        UserError: a line for each thing that is wrong with it.
     """
-    path = root / "persona.yaml"
-    try:
-        row = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from error
-    if not isinstance(row, dict) or not isinstance(row.get("stages"), dict) or not row["stages"]:
-        raise UserError(f"{path}: expected name, identity, profile and a mapping of stages")
-    parts = {
-        str(name): Stage(**_text(stage, ("label", "summary"), f"{path}: stages.{name}"))
-        for name, stage in row.pop("stages").items()
-    }
-    for name in parts:
-        if not re.fullmatch(r"[a-z0-9_]+", name):
-            raise UserError(f"{path}: stages.{name}: a stage's name is lower case letters, digits and _")
-    for name in stages or ():
-        if name not in parts:
-            raise UserError(f"persona.stages: {path.parent.name} has no stage {name!r}; it has {', '.join(parts)}")
-    chosen = {name: stage for name, stage in parts.items() if stages is None or name in stages}
-    return Card(**_text(row, ("name", "identity", "profile"), str(path)), stages=chosen)
-
-
-_TAG = re.compile(r"^\[([^\]]{1,80})\]\s+")
+    problems = Problems()
+    card = cards.read(root / "persona.yaml", problems)
+    problems.check()
+    assert card is not None
+    return _chosen(card, root, stages)
 
 
 def load_materials(root: Path, card: Card) -> list[Material]:
-    """Read every stage's paragraphs, in file order.
+    """Read every stage's paragraphs in file order, or make them from the pack's one long text.
 
     Raises:
-        UserError: a stage's folder or file is missing or empty.
+        UserError: a line for each folder, file or paragraph that is missing or wrong.
     """
-    found = []
-    for stage in card.stages:
-        if not (root / stage).is_dir():
-            raise UserError(
-                f"{root / stage}: no folder for stage {stage!r}, which persona.yaml names; make it or remove the stage"
-            )
-        for kind in KINDS:
-            path = root / stage / f"{kind}.txt"
-            if not path.is_file():
-                raise UserError(f"{path}: no such file; expected {kind} paragraphs, one a line")
-            try:
-                lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from error
-            if not lines:
-                raise UserError(f"{path}: the file is empty; expected {kind} paragraphs, one a line")
-            for order, line in enumerate(lines, 1):
-                tag = _TAG.match(line)
-                found.append(
-                    Material(
-                        id=f"{root.name}-{stage}-{kind}-{order:03d}",
-                        persona=root.name,
-                        stage=stage,
-                        kind=kind,
-                        order=order,
-                        text=line[tag.end() :] if tag else line,
-                        source=tag.group(1) if tag else f"{stage}/{kind}.txt:{order}",
-                    )
-                )
-    return found
-
-
-def _keys(row: Any, keys: tuple[str, ...], where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a JSON object")
-    for key in keys:
-        if key not in row:
-            raise UserError(f"{where}: field {key!r} is missing (expected {', '.join(keys)})")
-    for key in row:
-        if key not in keys:
-            raise UserError(f"{where}: unknown field {key!r}{did_you_mean(key, keys)}")
-    return row
+    problems, found = Problems(), Found(card)
+    _materials(root, found, problems)
+    problems.check()
+    return found.materials
 
 
 def load_items(root: Path, card: Card, materials: list[Material]) -> tuple[list[Item], list[Reanswer]]:
     """Read the recorded items and re-answers, with their links checked.
 
     Raises:
-        UserError: a bad line, or a link to no material, twin or item.
+        UserError: a line for each bad line, and for each link to no material, twin or item.
     """
-    known = {m.id for m in materials}
-    items: list[Item] = []
-    places: dict[str, str] = {}
-    for stage in card.stages:
-        for where, row in records.read_json_lines(root / stage / "items.jsonl"):
-            row = _keys(row, ("id", "pattern", "material", "premise_pair", "question", "analysis", "response"), where)
-            kind, _, order = str(row.pop("material")).partition("/")
-            row["material_id"] = f"{root.name}-{stage}-{kind}-{int(order) if order.isdigit() else 0:03d}"
-            if row["material_id"] not in known:
-                raise UserError(
-                    f"{where}: material {kind}/{order} is no line of {root / stage}; expected e.g. knowledge/3"
-                )
-            row |= {"persona": root.name, "stage": stage, "annotator": "recorded"}
-            item = records.parse(Item, row, where)
-            if item.id in places:
-                raise UserError(f"{where}: id {item.id!r} stands already at {places[item.id]}; ids must differ")
-            places[item.id] = where
-            items.append(item)
-    by_id = {item.id: item for item in items}
-    for item in items:
-        if item.premise_pair is not None:
-            twin = by_id.get(item.premise_pair)
-            if twin is None or twin.premise_pair != item.id or twin.material_id != item.material_id:
-                raise UserError(
-                    f"{places[item.id]}: premise_pair {item.premise_pair!r} is no twin of {item.id!r}; "
-                    "twins name each other and share a material"
-                )
-    # Stages that this study leaves out have items too, which a re-answer may be to.
-    everywhere = {row.get("id") for path in root.glob("*/items.jsonl") for _, row in records.read_json_lines(path)}
-    reanswers: list[Reanswer] = []
-    for stage in card.stages:
-        path = root / stage / "reanswers.jsonl"
-        for where, row in records.read_json_lines(path) if path.is_file() else ():
-            row = _keys(row, ("item", "analysis", "response"), where)
-            row["item_id"] = row.pop("item")
-            target = by_id.get(row["item_id"])
-            if target is None and row["item_id"] not in everywhere:
-                raise UserError(f"{where}: item {row['item_id']!r} is in no items.jsonl of this pack")
-            if target is not None and target.stage == stage:
-                raise UserError(
-                    f"{where}: item {row['item_id']!r} is this stage's own; a re-answer is to another stage's"
-                )
-            if target is not None:
-                row |= {"persona": root.name, "stage": stage, "annotator": "recorded"}
-                reanswers.append(records.parse(Reanswer, row, where))
-    return items, reanswers
+    problems, found = Problems(), Found(card, materials)
+    pack_items.read(root, found, problems, set())
+    problems.check()
+    return found.items, found.reanswers
+
+
+def load(root: Path, stages: list[str] | None = None, items: bool = True) -> Found:
+    """Read a whole pack.
+
+    Args:
+        root: its folder.
+        stages: a subset of its stages, or None for all.
+        items: whether the recorded items are read, and must be there.
+
+    Raises:
+        UserError: a line for each thing that is wrong anywhere in the pack.
+    """
+    found, problems = look(root, stages, items)
+    problems.check()
+    assert found is not None
+    return found
+
+
+def look(root: Path, stages: list[str] | None = None, items: bool = True) -> tuple[Found | None, Problems]:
+    """Read what can be read of a pack and collect what is wrong; arguments as in ``load``."""
+    problems = Problems()
+    card = cards.read(root / "persona.yaml", problems)
+    if card is None:
+        # The paragraphs can be looked at all the same: what is wrong with them is told in one go.
+        holding = sorted({path.parent.name for path in root.glob("*/*") if path.suffix in (".txt", ".jsonl")})
+        card = Card("", "", "", {name: Stage("", "") for name in holding})
+    elif not len(problems):
+        card = _chosen(card, root, stages)
+    found = Found(card)
+    unread = _materials(root, found, problems)
+    if items:
+        pack_items.read(root, found, problems, unread)
+    return found, problems
+
+
+def check_source(root: Path, card: Card) -> None:
+    """Check quickly, without making materials of it, that a pack's one long text is there and can be read.
+
+    Raises:
+        UserError: it is missing, empty or no UTF-8 text.
+    """
+    problems = Problems()
+    _source(root, card, problems)
+    problems.check()
+
+
+def _source(root: Path, card: Card, problems: Problems) -> bool:
+    """Check the one long text; return whether there is one to read."""
+    assert card.source is not None
+    there = [
+        path for stage in card.stages for kind in KINDS if (path := root / stage / f"{kind}.txt").is_file()
+    ]  # Would be passed over in silence.
+    for path in there:
+        problems.add(path, None, f"this pack's materials come from {card.source.file}; remove this file or `source`")
+    if not card.source.file:
+        return False
+    path = root / card.source.file
+    if card.source.form == "chat":
+        return bool(problems.rows(path, "a chat, one JSON object a line; persona.yaml names it as its source"))
+    return problems.text(path, f"the {card.source.form} that persona.yaml names as its source") is not None
+
+
+def _materials(root: Path, found: Found, problems: Problems) -> set[tuple[str, str]]:
+    """Read the paragraphs; return the stages and kinds that could not be read."""
+    if found.card.source is not None:
+        if not _source(root, found.card, problems) or len(problems):
+            return {(stage, kind) for stage in found.card.stages for kind in KINDS}
+        from persllm.ingest import ingest
+
+        found.materials += ingest(root, found.card)
+        found.places |= {material.id: material.source for material in found.materials}
+        return set()
+    unread: set[tuple[str, str]] = set()
+    met: dict[str, str] = {}
+    for stage in found.card.stages:
+        if not (root / stage).is_dir():
+            beside = [p.name for p in root.iterdir() if p.is_dir()]
+            text = f"no folder for stage {stage!r}, which persona.yaml names{did_you_mean(stage, beside)}"
+            problems.add(root / stage, None, f"{text}; make it or remove the stage")
+            unread |= {(stage, kind) for kind in KINDS}
+            continue
+        for kind in KINDS:
+            path = root / stage / f"{kind}.txt"
+            lines = problems.lines(path, f"{kind} paragraphs, one a line")
+            if lines is None:
+                unread.add((stage, kind))
+            for order, (number, line) in enumerate(lines or (), 1):
+                material = _material(root, stage, kind, order, line)
+                found.materials.append(material)
+                found.places[material.id] = f"{path}:{number}"
+                fault = _fault(line, material.text, met)
+                if fault:
+                    problems.add(path, number, fault)
+                met.setdefault(_plain(material.text), f"{path}:{number}")
+    return unread
+
+
+_TAG = re.compile(r"^\[([^\[\]]{1,80})\]\s+(?=\S)")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _fault(line: str, text: str, met: dict[str, str]) -> str:
+    if line.startswith("[") and text == line:
+        return "the source tag is malformed; expected [source] of at most 80 characters, a space, the paragraph"
+    if _plain(text) in met:
+        return f"this paragraph stands already at {met[_plain(text)]}; remove one of the two"
+    return ""
+
+
+def _material(root: Path, stage: str, kind: str, order: int, line: str) -> Material:
+    tag = _TAG.match(line)
+    return Material(
+        id=material_id(root, stage, kind, order),
+        persona=root.name,
+        stage=stage,
+        kind=kind,
+        order=order,
+        text=line[tag.end() :] if tag else line,
+        source=tag.group(1) if tag else f"{stage}/{kind}.txt:{order}",
+    )
+
+
+def material_id(root: Path, stage: str, kind: str, order: int) -> str:
+    """Return the id of a stage's ``order``-th paragraph of a kind, from 1."""
+    return f"{root.name}-{stage}-{kind}-{order:03d}"

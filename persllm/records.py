@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,8 @@ PREMISES = ("false_premise", "true_premise")
 class Item:
     """One annotated turn: a question, an analysis and a response in character.
 
-    ``premise_pair`` is the id of the matched item whose premise has the opposite truth, or None.
+    ``premise_pair`` is the id of the matched item whose premise has the opposite truth, or None. ``retrieved`` are the
+    ids of the materials that the annotator was shown, in their order; empty where nobody recorded it.
     """
 
     id: str
@@ -52,11 +54,15 @@ class Item:
     analysis: str
     response: str
     annotator: str
+    retrieved: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reanswer:
-    """The answer that ``stage`` gives to an item that was asked of the other stage."""
+    """The answer that ``stage`` gives to an item that was asked of the other stage.
+
+    ``retrieved`` is as in ``Item``.
+    """
 
     item_id: str
     persona: str
@@ -64,6 +70,7 @@ class Reanswer:
     analysis: str
     response: str
     annotator: str
+    retrieved: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,27 +162,53 @@ def _name(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
+@functools.lru_cache
+def _fields(cls: type[Any]) -> tuple[dict[str, Any], set[str]]:
+    """Return a record's types by field, and the fields that have no default."""
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
+    return typing.get_type_hints(cls), needed
+
+
+def faults(cls: type[Any], row: Any) -> list[str]:
+    """Return what keeps a mapping from being a record: unknown, missing (unless it has a default), mistyped fields."""
+    if not isinstance(row, dict):
+        return [f"expected a JSON object, found {type(row).__name__}"]
+    hints, needed = _fields(cls)
+    found = [f"unknown field {key!r}{did_you_mean(key, hints)}" for key in row if key not in hints]
+    for key, annotation in hints.items():
+        allowed = _ENUMS.get((cls, key))
+        if key not in row:
+            found += [f"field {key!r} is missing (a {_name(annotation)})"] if key in needed else []
+        elif not _fits(row[key], annotation):
+            found.append(f"field {key!r} should be {_name(annotation)}, found {row[key]!r:.60}")
+        elif allowed and row[key] not in allowed:
+            close = did_you_mean(row[key], allowed)
+            found.append(f"field {key!r} is {row[key]!r}, expected one of {', '.join(allowed)}{close}")
+    return found
+
+
 def parse(cls: type[T], row: Any, where: str) -> T:
-    """Build a record from a mapping, or say which field of which line is wrong.
+    """Build a record from a mapping, or say which fields of which line are wrong.
 
     Raises:
-        UserError: an unknown, missing or mistyped field; ``where`` names the file and line.
+        UserError: unknown, missing or mistyped fields, a line each; ``where`` names the file and line.
     """
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
-    hints = typing.get_type_hints(cls)
-    for key in row:
-        if key not in hints:
-            raise UserError(f"{where}: unknown field {key!r}{did_you_mean(key, hints)}")
-    for key, annotation in hints.items():
-        if key not in row:
-            raise UserError(f"{where}: field {key!r} is missing (a {_name(annotation)})")
-        if not _fits(row[key], annotation):
-            raise UserError(f"{where}: field {key!r} should be {_name(annotation)}, found {row[key]!r:.60}")
-        allowed = _ENUMS.get((cls, key))
-        if allowed and row[key] not in allowed:
-            raise UserError(f"{where}: field {key!r} is {row[key]!r}, expected one of {', '.join(allowed)}")
+    found = faults(cls, row)
+    if found:
+        raise UserError("\n".join(f"{where}: {text}" for text in found))
     return cls(**row)
+
+
+def decode(line: str) -> Any:
+    """Return the value of a line of JSON.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"not valid JSON ({error.msg} at column {error.colno}); mend or remove the line") from error
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -194,11 +227,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
         if not line.strip():
             continue
         try:
-            yield f"{path}:{number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}); mend or remove the line"
-            ) from error
+            value = decode(line)
+        except UserError as error:
+            raise UserError(f"{path}:{number}: {error}") from error
+        yield f"{path}:{number}", value
 
 
 def read(cls: type[T], path: Path) -> list[T]:

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from persllm import packs, records
+from persllm.cards import Card, from_row
 from persllm.errors import UserError
 from persllm.execute import Context
 from persllm.identity import tree_sha256
-from persllm.packs import Card, Stage
 from persllm.records import Material
 from persllm.store import read_json, write_json
 
@@ -26,6 +26,4 @@ def run(ctx: Context) -> None:
 
 def read(artifacts: Path) -> tuple[Card, list[Material]]:
     """Read what this step wrote."""
-    row = read_json(artifacts / "persona.json")
-    stages = {name: Stage(**stage) for name, stage in row.pop("stages").items()}
-    return Card(**row, stages=stages), records.read(Material, artifacts / "materials.jsonl")
+    return from_row(read_json(artifacts / "persona.json")), records.read(Material, artifacts / "materials.jsonl")
