@@ -18,6 +18,7 @@ LEVELS = ("high", "low", "none")
 FORMS = ("novel", "prose", "interview", "chat")
 NARRATED = ("novel", "prose")
 """The forms in which a narrator may be the persona."""
+_NAME = re.compile(r"[a-z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class _Reader:
     def mapping(
         self, node: yaml.Node | None, line: int, key: str, known: Sequence[str] | None, expected: str
     ) -> dict[str, tuple[int, yaml.Node]]:
-        """Return a mapping's values and the lines of their keys; unknown and doubled keys are left out."""
+        """Return a mapping's values and the lines of their keys; of doubled keys the first."""
         if not isinstance(node, yaml.MappingNode) or not node.value:
             self.add(line, key, f"expected {expected}")
             return {}
@@ -119,6 +120,8 @@ class _Reader:
             if known is not None and name not in known:
                 close = did_you_mean(name, known)
                 self.add(at, key, f"unknown key {name!r}{close or '; expected one of ' + ', '.join(known)}")
+                # The key that was meant is not missing as well.
+                found |= {other: (at, value) for other in known if close and repr(other) in close}
             elif name in found:
                 self.add(at, key, f"{name!r} stands already at line {found[name][0]}; remove one of the two")
             else:
@@ -161,12 +164,14 @@ class _Reader:
             name: self.stage(name, place, line, index, "source" in found)
             for index, (name, (line, place)) in enumerate(self.mapping(value, at, "stages", None, expected).items())
         }
+        # A stage with a wrong name has no folder of that name: that is no second problem.
+        stages = {name: stage for name, stage in stages.items() if _NAME.fullmatch(name)}
         return Card(**texts, stages=stages, source=source) if stages else None
 
     def stage(self, name: str, node: yaml.Node, line: int, index: int, sourced: bool) -> Stage:
         """Return one stage, the ``index``-th of the pack."""
         key = f"stages.{name}"
-        if not re.fullmatch(r"[a-z0-9_]+", name):
+        if not _NAME.fullmatch(name):
             self.add(line, key, "a stage's name is lower case letters, digits and _")
         keys = ("label", "summary", "timeline", "big_five", "begins")
         found = self.mapping(node, line, key, keys, "a mapping with label and summary")

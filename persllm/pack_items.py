@@ -44,6 +44,8 @@ class _Reader:
         self.known = {material.id for material in found.materials}
         self.places: dict[str, tuple[Path, int]] = {}
         """Where each item's id stands, be the item whole or not."""
+        self.blind = False
+        """Whether some items could not be read at all, so that an id which is not there proves nothing."""
 
     def link(self, name: Any, stage: str) -> tuple[str, str | None]:
         """Return the id of the material that ``KIND/NUMBER`` names, and what is wrong with that."""
@@ -91,9 +93,13 @@ class _Reader:
     def items(self, stage: str) -> None:
         """Read a stage's items.jsonl."""
         path = self.root / stage / "items.jsonl"
-        for number, value in self.problems.rows(path, "recorded items, one a line") or ():
+        before = len(self.problems)
+        rows = self.problems.rows(path, "recorded items, one a line") or ()
+        self.blind = self.blind or len(self.problems) > before
+        for number, value in rows:
             item, told = self.row(Item, {"material": "material_id"}, value, stage)
             name = value.get("id") if isinstance(value, dict) else None
+            self.blind = self.blind or not isinstance(name, str)
             if isinstance(name, str) and name in self.places:
                 there = ":".join(map(str, self.places[name]))
                 told.append(f"id {name!r} stands already at {there}; ids must differ")
@@ -118,7 +124,7 @@ class _Reader:
                 other = item.premise_pair or ""
                 twin = by_id.get(other)
                 if twin is None:
-                    good = other in self.places
+                    good = self.blind or other in self.places
                 elif not strict:
                     good = twin.premise_pair is not None
                 else:
@@ -141,11 +147,11 @@ class _Reader:
         for number, value in (self.problems.rows(path, "re-answers, one a line") or ()) if path.is_file() else ():
             made, told = self.row(Reanswer, {"item": "item_id"}, value, stage)
             name = value.get("item") if isinstance(value, dict) else None
-            if isinstance(name, str) and name not in everywhere:
+            if isinstance(name, str) and name not in everywhere and not self.blind:
                 told.append(f"item {name!r} is in no items.jsonl of this pack")
             elif isinstance(name, str) and name in met:
                 told.append(f"item {name!r} is re-answered already at line {met[name]}; remove one of the two")
-            elif name in by_id and by_id[name].stage == stage:
+            elif isinstance(name, str) and name in self.places and self.places[name][0].parent.name == stage:
                 told.append(f"item {name!r} is this stage's own; a re-answer is to another stage's")
             if isinstance(name, str):
                 met.setdefault(name, number)

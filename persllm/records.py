@@ -174,11 +174,16 @@ def faults(cls: type[Any], row: Any) -> list[str]:
     if not isinstance(row, dict):
         return [f"expected a JSON object, found {type(row).__name__}"]
     hints, needed = _fields(cls)
-    found = [f"unknown field {key!r}{did_you_mean(key, hints)}" for key in row if key not in hints]
+    found, meant = [], set[str]()
+    for key in row:
+        if key not in hints:
+            close = did_you_mean(key, hints)
+            found.append(f"unknown field {key!r}{close}")
+            meant |= {name for name in hints if repr(name) in close}
     for key, annotation in hints.items():
         allowed = _ENUMS.get((cls, key))
         if key not in row:
-            found += [f"field {key!r} is missing (a {_name(annotation)})"] if key in needed else []
+            found += [f"field {key!r} is missing (a {_name(annotation)})"] if key in needed - meant else []
         elif not _fits(row[key], annotation):
             found.append(f"field {key!r} should be {_name(annotation)}, found {row[key]!r:.60}")
         elif allowed and row[key] not in allowed:

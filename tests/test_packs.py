@@ -1,13 +1,16 @@
 """The shipped packs hold what a study needs, and broken packs say where they are broken."""
 
 import collections
+import dataclasses
 import json
+import shutil
 
 import pytest
 from fakes import make_pack
 
-from persllm import packs
+from persllm import cards, packs
 from persllm.errors import UserError
+from persllm.identity import tree_sha256
 
 SHIPPED = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
 COUNTS = {"knowledge": 20, "opinion": 16, "false_premise": 12, "true_premise": 12}
@@ -138,3 +141,82 @@ def test_one_stage_of_two(tmp_path):
     items, reanswers = packs.load_items(root, card, materials)
     assert {item.stage for item in items} == {"late"}
     assert reanswers == []
+
+
+LONG = """
+source: {file: book.txt, form: novel, speaker: [Abel, Mr. Light], narrator: true}
+"""
+FIVE = "big_five: {" + ", ".join(f"{name}: {{level: none, reason: unseen}}" for name in cards.BIG_FIVE) + "}"
+
+
+def long_pack(tmp_path, text=LONG):
+    root = make_pack(tmp_path, "abel")
+    for stage in ("early", "late"):
+        shutil.rmtree(root / stage)
+    card = (root / "persona.yaml").read_text()
+    card = card.replace("'the late years'", f"'the late years', begins: Chapter 11, timeline: ['1843: wed'], {FIVE}")
+    (root / "persona.yaml").write_text(card + text)
+    (root / "book.txt").write_text("Chapter 1\n\nI was born.\n")
+    return root
+
+
+def test_a_card_with_all_that_is_optional_comes_back_from_its_mapping(tmp_path):
+    root = long_pack(tmp_path)
+    card = packs.load_card(root)
+    assert card.source == cards.Source("book.txt", "novel", ["Abel", "Mr. Light"], narrator=True)
+    assert (card.stages["early"].begins, card.stages["late"].begins) == ("", "Chapter 11")
+    assert card.stages["late"].timeline == ["1843: wed"]
+    assert card.stages["late"].big_five["openness"] == cards.Trait("none", "unseen")
+    assert cards.from_row(json.loads(json.dumps(dataclasses.asdict(card)))) == card
+    packs.check_source(root, card)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("book.txt", "bok.txt", "bok.txt: no such file; expected the novel that persona.yaml names as its source"),
+        ("book.txt", "../book.txt", "persona.yaml:8: source: file '../book.txt' should be a .txt or .jsonl file"),
+        ("form: novel", "form: novle", "persona.yaml:8: source: form 'novle' is none of"),
+        ("speaker: [Abel, Mr. Light]", "speaker: Abel", "persona.yaml:8: source: 'speaker' should be a list of texts"),
+        ("form: novel", "form: chat", "persona.yaml:8: source: 'narrator' is for novel and prose"),
+        ("begins: Chapter 11, ", "", "persona.yaml:6: stages.late: 'begins' is missing or empty"),
+        ("neuroticism: ", "neurotic: ", "persona.yaml:6: stages.late.big_five: unknown key 'neurotic'"),
+    ],
+)
+def test_broken_long_text(tmp_path, old, new, expected):
+    root = long_pack(tmp_path)
+    card = (root / "persona.yaml").read_text()
+    assert old in card
+    (root / "persona.yaml").write_text(card.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        packs.check_source(root, packs.load_card(root))
+    assert str(caught.value).startswith(f"{root}/{expected}")
+    assert "\n" not in str(caught.value)
+
+
+def test_paragraphs_beside_a_long_text_are_not_passed_over(tmp_path):
+    root = long_pack(tmp_path)
+    (root / "early").mkdir()
+    (root / "early" / "speech.txt").write_text("A line.\n")
+    with pytest.raises(UserError, match=r"early/speech\.txt: this pack's materials come from book\.txt"):
+        packs.load_materials(root, packs.load_card(root))
+
+
+def test_the_identity_covers_long_text_and_reviews(tmp_path):
+    root = long_pack(tmp_path)
+    told = [tree_sha256(root, packs.FILES)]
+    for name in ("book.txt", "late/reviews.jsonl"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("{}\n")
+        told.append(tree_sha256(root, packs.FILES))
+    assert len(set(told)) == 3
+
+
+def test_what_was_retrieved_is_linked(tmp_path):
+    root = make_pack(tmp_path, "abel")
+    edit(root, "early/items.jsonl", 1, retrieved=["knowledge/1", "speech/2"])
+    edit(root, "early/reanswers.jsonl", 1, retrieved=["speech/3"])
+    _, _, items, reanswers = load(root)
+    assert items[0].retrieved == ["abel-early-knowledge-001", "abel-early-speech-002"]
+    assert items[1].retrieved == []
+    assert next(r for r in reanswers if r.stage == "early").retrieved == ["abel-early-speech-003"]
