@@ -1,0 +1,120 @@
+"""Speech tags: whom the narration beside a quotation names as its speaker."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from persllm.ingest.cast import Cast, Mention
+from persllm.ingest.english import FAMILY, FEMALE_NOUNS, MALE_NOUNS, SAYING
+from persllm.ingest.text import sentences
+
+_VERB = "|".join(sorted(SAYING, key=len, reverse=True))
+_NOUN = re.compile(
+    r"(?P<owner>the|his|her|my|their|our|your|a|an|one of|another|this|that|these|those)\s+(?P<words>[\w'-]+(?:\s+[\w'-]+){0,3})",
+    re.IGNORECASE,
+)
+_SUBJECT_PRONOUN = r"(?:he|she|I|they|we)"
+_INVERTED = re.compile(rf"^[\s,;\u2014-]*(?:and\s+|then\s+|thus\s+|so\s+)?(?:{_VERB})\s+(?:\w+ly\s+)?(?=\S)", re.IGNORECASE)
+_SAYS = re.compile(rf"\b(?:{_VERB})\b", re.IGNORECASE)
+_NOMINATIVE = re.compile(r"(?<![\w'])(he|she|I|they)(?![\w'])", re.IGNORECASE)
+_BOUND = re.compile(
+    r"(?:\b(?:that|which|who|whom|when|while|whilst|as|if|than|how|what|where|whether|because|of|to|at|with|by|from|for|on|in|and|upon|"
+    r"towards?|after|before|about|or|into|against|between|than|did|was|had)\s+(?:\w+\s+)?|'s\s+)$",
+    re.IGNORECASE,
+)
+_STOPS = frozenset(
+    "to with in as who and from at on of by for when while after before again then but that said which was had whose without".split()
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom a tag names: a ``mention`` of the cast, a ``pronoun``, or a noun ``phrase`` of an ``owner``.
+
+    ``said`` is True for a tag with a verb of saying, False for somebody who merely acts beside the quotation.
+    """
+
+    said: bool
+    mention: Mention | None = None
+    pronoun: str = ""
+    phrase: str = ""
+    owner: str = ""
+    gender: str = ""
+    kin: str = ""
+
+
+def _noun(text: str, said: bool) -> Subject | None:
+    match = _NOUN.match(text)
+    if not match:
+        return None
+    kept: list[str] = []
+    for word in match.group("words").split():
+        if word.lower() in _STOPS or word.endswith("ly") or _SAYS.fullmatch(word):
+            break
+        kept.append(word)
+        if word.lower() in FAMILY or word.lower() in MALE_NOUNS or word.lower() in FEMALE_NOUNS:
+            break
+    if not kept or kept[0][0].isupper():
+        return None
+    head = kept[-1].lower()
+    gender = FAMILY.get(head, "M" if head in MALE_NOUNS else "F" if head in FEMALE_NOUNS else "")
+    owner = match.group("owner").lower()
+    return Subject(said, phrase=f"{owner} {' '.join(kept)}", owner=owner, gender=gender, kin=head if head in FAMILY else "")
+
+
+def _subject_at(text: str, cast: Cast, said: bool) -> Subject | None:
+    """Return the subject that a text begins with."""
+    for mention in cast.find(text[:60]):
+        if mention.start == 0:
+            if re.match(r"'s\s|\u2019s\s", text[mention.end :]):
+                return None
+            return Subject(said, mention=mention)
+        break
+    pronoun = re.match(rf"{_SUBJECT_PRONOUN}(?!\w)", text, re.IGNORECASE)
+    if pronoun:
+        return Subject(said, pronoun=pronoun.group().lower())
+    return _noun(text, said)
+
+
+def tag_after(narration: str, cast: Cast) -> Subject | None:
+    """Return who speaks by the words after a quotation: ``said his lady``, ``Jane replied``, or ``She smiled``."""
+    text = narration.strip()
+    inverted = _INVERTED.match(text)
+    if inverted:
+        found = _subject_at(text[inverted.end() :], cast, said=True)
+        if found:
+            return found
+    first = next(iter(sentences(text)), "")
+    start = re.sub(r"^[\s,;\u2014-]*(?:and|then|but)?\s+", "", " " + first)
+    subject = _subject_at(start, cast, said=False)
+    if subject is None:
+        return None
+    says = _SAYS.search(start[:90])
+    direct = first[:1].islower() or subject.pronoun == "i" or (says is not None and says.start() < 40)
+    return subject if not (says and direct) else Subject(**{**subject.__dict__, "said": True})
+
+
+def tag_before(narration: str, cast: Cast) -> Subject | None:
+    """Return who speaks by the words before a quotation: ``Mr. Darcy replied with great intrepidity:``."""
+    last = (sentences(narration) or [""])[-1]
+    said = [m for m in _SAYS.finditer(last)]
+    leads = last.endswith((",", ":", "\u2014", "--", ";"))
+    says = bool(said) and (leads or len(last) - said[-1].end() < 40)
+    limit = said[-1].start() if says else len(last)
+    if says:
+        inverted = _subject_at(last[said[-1].end() :].lstrip(), cast, said=True)
+        if inverted and (inverted.pronoun or inverted.mention) and re.search(r"(?:^|then|thus|so)\s*$", last[:limit]):
+            return inverted
+    found: list[tuple[int, bool, Subject]] = []
+    for mention in cast.find(last[:limit]):
+        if not re.match(r"['\u2019]s?\s", last[mention.end :]):
+            found.append((mention.start, False, Subject(says or leads, mention=mention)))
+    for match in _NOMINATIVE.finditer(last[:limit]):
+        found.append((match.start(), False, Subject(says or leads, pronoun=match.group().lower())))
+    opening = _noun(last, says or leads)
+    if opening and opening.gender and not (opening.phrase.split()[0] == "her" and opening.gender == ""):
+        found.append((0, False, opening))
+    found.sort(key=lambda entry: entry[0])
+    free = [subject for at, _, subject in found if not _BOUND.search(last[:at])]
+    return free[-1] if says and free else free[0] if free else found[0][2] if found and found[0][0] == 0 else None
