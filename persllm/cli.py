@@ -17,6 +17,7 @@ from persllm.errors import UserError, did_you_mean
 from persllm.groups import describe
 
 VERBS = {
+    "annotate": "make a persona's items from its texts; review them by hand",
     "plan": "say what would run and why; touches nothing",
     "run": "run a study; the same command continues, a finished one is a no-op",
     "submit": "send a study's steps to Slurm; returns at once",
@@ -25,6 +26,7 @@ VERBS = {
     "compare": "print the table and the contrasts of a study",
     "report": "render the page of a study from what is done",
     "chat": "talk to a personified model in the terminal",
+    "data": "check packs and data sets: faults, duplicates, leakage, lengths, voice",
     "doctor": "check versions, the embedded model, memory and folders",
 }
 

@@ -187,8 +187,8 @@ def _materials(root: Path, found: Found, problems: Problems) -> set[tuple[str, s
     for stage in found.card.stages:
         if not (root / stage).is_dir():
             beside = [p.name for p in root.iterdir() if p.is_dir()]
-            text = f"no folder for stage {stage!r}, which persona.yaml names{did_you_mean(stage, beside)}"
-            problems.add(root / stage, None, f"{text}; make it or remove the stage")
+            text = f"no folder for stage {stage!r}, which persona.yaml names; make it or remove the stage"
+            problems.add(root / stage, None, f"{text}{did_you_mean(stage, beside)}")
             unread |= {(stage, kind) for kind in KINDS}
             continue
         for kind in KINDS:

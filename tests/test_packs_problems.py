@@ -87,7 +87,7 @@ FAULTS = [
         row("late/items.jsonl", 4, analysis=..., analyss="x"),
         "late/items.jsonl:4: unknown field 'analyss'; did you mean 'analysis'?",
     ),
-    (again("late/items.jsonl", 1), "late/items.jsonl:5: id 'late-k1' stands already at"),
+    (again("late/items.jsonl", 3), "late/items.jsonl:5: id 'late-f1' stands already at"),
     (row("early/reanswers.jsonl", 2, item="late-x"), "early/reanswers.jsonl:2: item 'late-x' is in no items.jsonl"),
     (line("late/reanswers.jsonl", 1, "{"), "late/reanswers.jsonl:1: not valid JSON"),
     (row("late/reanswers.jsonl", 2, item="late-k1"), "late/reanswers.jsonl:2: item 'late-k1' is this stage's own"),
@@ -143,7 +143,7 @@ def test_all_faults_at_once_in_the_order_of_files(tmp_path):
     lines = told(root)
     expected = [text for _, text in FAULTS]
     assert len(lines) == len(expected) + 1, "\n".join(lines)
-    missing = f"{root}/erly: no folder for stage 'erly', which persona.yaml names; did you mean 'early'?"
+    missing = f"{root}/erly: no folder for stage 'erly', which persona.yaml names; make it or"
     assert sum(line.startswith(missing) for line in lines) == 1
     for text in expected:
         assert sum(line.startswith(f"{root}/{text}") for line in lines) == 1, text

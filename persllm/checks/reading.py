@@ -1,0 +1,208 @@
+"""What is to be checked, read from a pack, a file of items, a finished split, or general data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from persllm import packs, records
+from persllm.errors import UserError, did_you_mean
+from persllm.packs import Card
+from persllm.problems import Problems
+from persllm.records import GeneralItem, Item, Material, Reanswer
+
+PARTS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text with its place."""
+
+    text: str
+    place: str
+    """``file:line``."""
+    stage: str = ""
+    owner: str = ""
+    """What may say the same for good reason: the twins share one."""
+
+
+@dataclass
+class Data:
+    """A pack or a data set."""
+
+    name: str
+    kind: str
+    """``pack``, ``items``, ``split`` or ``general``."""
+    root: Path
+    card: Card | None = None
+    materials: list[Material] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    reanswers: list[Reanswer] = field(default_factory=list)
+    general: list[GeneralItem] = field(default_factory=list)
+    skipped: int = 0
+    """Rows of general data that have no question with an answer."""
+    parts: dict[str, str] | None = None
+    """Each item's part by its id, where the data is split already."""
+    places: dict[str, str] = field(default_factory=dict)
+    """As in ``packs.Found``."""
+
+    def place(self, name: str) -> str:
+        """Return where a record stands, from the data's own folder where it is in there."""
+        return self.places.get(name, name).removeprefix(f"{self.root}/")
+
+    def paragraphs(self, kind: str | None = None) -> list[Text]:
+        """Return the materials' texts, of one kind or of both."""
+        return [Text(m.text, self.place(m.id), m.stage) for m in self.materials if kind in (None, m.kind)]
+
+    def questions(self) -> list[Text]:
+        """Return the items' questions, or general data's."""
+        own = [Text(i.question, self.place(i.id), i.stage, _owner(i)) for i in self.items]
+        return own + [Text(g.question, self.place(g.id)) for g in self.general]
+
+    def responses(self) -> list[Text]:
+        """Return the items' responses with the re-answers', or general data's."""
+        own = [Text(i.response, self.place(i.id), i.stage, _owner(i)) for i in self.items]
+        again = [Text(r.response, self.place(f"{r.item_id}@{r.stage}"), r.stage) for r in self.reanswers]
+        return own + again + [Text(g.response, self.place(g.id)) for g in self.general]
+
+
+def _owner(item: Item) -> str:
+    return min(item.id, item.premise_pair) if item.premise_pair else item.id
+
+
+def read(path: str) -> Data:
+    """Read what a path or a shipped pack's name stands for.
+
+    Raises:
+        UserError: nothing is there, or a line for each thing that is wrong with it.
+    """
+    root = Path(path)
+    shipped = sorted(p.name for p in packs.SHIPPED.iterdir() if (p / "persona.yaml").is_file())
+    if (not root.exists() and path in shipped) or (root / "persona.yaml").is_file():
+        return _pack(packs.folder(path))
+    if root.is_dir():
+        for folder in (root, root / "artifacts"):
+            if all((folder / f"{part}.jsonl").is_file() for part in PARTS):
+                return _split(folder, root.name)
+        raise UserError(
+            f"{path}: neither persona.yaml (a pack) nor train, dev and test.jsonl (a split) is in this folder"
+        )
+    if not root.is_file():
+        raise UserError(
+            f"{path}: no such pack or file{did_you_mean(path, shipped)} (shipped packs: {', '.join(shipped)})"
+        )
+    if root.suffix == ".parquet":
+        return _general(root, Problems(), _parquet(root))
+    if root.suffix not in (".jsonl", ".json"):
+        raise UserError(f"{path}: expected a pack's folder, a split's folder, or a .jsonl or .parquet file")
+    problems = Problems()
+    rows = problems.rows(root, "records, one a line") or []
+    first = next((row for _, row in rows if isinstance(row, dict)), {})
+    if "material" in first or ("item" in first and "analysis" in first):
+        pack = root.absolute().parent.parent
+        raise UserError(f"{path}: this is part of a pack; check the whole of it: persllm data check {pack}")
+    if "pattern" in first:
+        return _items(root, problems, rows)
+    return _general(root, problems, ((f"{root}:{number}", row) for number, row in rows))
+
+
+def _pack(root: Path) -> Data:
+    found = packs.load(root, items=any(root.glob("*/items.jsonl")))
+    texts = found.materials, found.items, found.reanswers
+    return Data(root.name, "pack", root, found.card, *texts, places=found.places)
+
+
+def _records(cls: type[Any], path: Path, problems: Problems, rows: list[tuple[int, Any]]) -> list[tuple[str, Any]]:
+    made = []
+    for number, row in rows:
+        told = records.faults(cls, row)
+        for text in told:
+            problems.add(path, number, text)
+        if not told:
+            made.append((f"{path}:{number}", cls(**row)))
+    return made
+
+
+def _items(path: Path, problems: Problems, rows: list[tuple[int, Any]]) -> Data:
+    data = Data(path.name, "items", path.parent)
+    for place, item in _records(Item, path, problems, rows):
+        if item.id in data.places:
+            there = f"{data.places[item.id]}; ids must differ"
+            problems.add(path, int(place.rpartition(":")[2]), f"id {item.id!r} stands already at {there}")
+        data.places[item.id] = place
+        data.items.append(item)
+    problems.check()
+    return data
+
+
+def _split(folder: Path, name: str) -> Data:
+    problems = Problems()
+    data = Data(name, "split", folder, parts={})
+    owner: dict[str, tuple[str, str]] = {}
+    assert data.parts is not None
+    for part in PARTS:
+        path = folder / f"{part}.jsonl"
+        for place, item in _records(Item, path, problems, problems.rows(path, "items") or []):
+            known = owner.setdefault(item.material_id, (part, place))
+            if known[0] != part:
+                text = f"material {item.material_id} feeds {known[0]} too ({known[1]}); split by material, not by item"
+                problems.add(path, int(place.rpartition(":")[2]), text)
+            data.items.append(item)
+            data.places[item.id] = place
+            data.parts[item.id] = part
+    path = folder / "reanswers.jsonl"
+    again = _records(Reanswer, path, problems, problems.rows(path, "re-answers") or [])
+    problems.check()
+    data.reanswers = [made for _, made in again]
+    data.places |= {f"{made.item_id}@{made.stage}": place for place, made in again}
+    return data
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        number = 0
+        for batch in ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}:{number}", row
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _general(path: Path, problems: Problems, rows: Iterator[tuple[str, Any]]) -> Data:
+    from persllm.steps.general import turn
+
+    data = Data(path.name, "general", path.parent)
+    for place, row in rows:
+        if not isinstance(row, dict):
+            problems.add(path, int(place.rpartition(":")[2]), f"expected a JSON object, found {type(row).__name__}")
+            continue
+        own = isinstance(row.get("question"), str) and isinstance(row.get("response"), str)
+        made = (row["question"], row["response"]) if own else turn(row)
+        if made is None:
+            data.skipped += 1
+            continue
+        name = f"general-{len(data.general)}"
+        data.places[name] = place
+        data.general.append(GeneralItem(id=name, question=made[0], response=made[1], source=path.name))
+    problems.check()
+    if not data.general:
+        keys = json.dumps(sorted(row) if isinstance(row := next(iter(_first(path)), {}), dict) else [])
+        raise UserError(
+            f"{path}: no row has a question and an answer; expected messages, conversations (ShareGPT) or "
+            f"instruction/output (Alpaca), found {keys}"
+        )
+    return data
+
+
+def _first(path: Path) -> Iterator[Any]:
+    if path.suffix == ".parquet":
+        yield from (row for _, row in _parquet(path))
+    else:
+        yield from (row for _, row in records.read_json_lines(path))

@@ -1,0 +1,180 @@
+"""Do the packs carry a voice? A plain classifier names who speaks in held-out responses, names masked.
+
+TF-IDF of words and word pairs with logistic regression, trained on speech paragraphs: no embedding and no language
+model, so that what it finds is in the words themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from persllm.checks.reading import Data
+
+MASK = "somename"
+FOLDS = 5
+_WORD = re.compile(r"\w+(?:['’]\w+)*|[.!?…]+|\S", re.UNICODE)
+_ENDS = (".", "!", "?", "…", ":", '"', "“", "”", "‘", "(", "—", "-")
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A text, who speaks it, and the paragraph it was written from."""
+
+    label: str
+    text: str
+    material: str
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How often a classifier named the right speaker."""
+
+    labels: list[str]
+    confusion: list[list[int]]
+    """``[who speaks][who was named]``, in the order of ``labels``."""
+    trained: int
+    """Speech paragraphs."""
+
+    @property
+    def tested(self) -> int:
+        """How many responses were tried."""
+        return sum(map(sum, self.confusion))
+
+    @property
+    def right(self) -> int:
+        """How many were named rightly."""
+        return sum(row[i] for i, row in enumerate(self.confusion))
+
+    @property
+    def accuracy(self) -> float:
+        """The share of responses named rightly."""
+        return self.right / self.tested
+
+    @property
+    def chance(self) -> float:
+        """The share that always naming the most frequent speaker gets right."""
+        return max(map(sum, self.confusion)) / self.tested
+
+    @property
+    def p(self) -> float:
+        """The probability of so many right ones or more by chance (exact binomial test, one side)."""
+        from scipy.stats import binom
+
+        return float(binom.sf(self.right - 1, self.tested, self.chance))
+
+
+def _starts(words: Sequence[str]) -> Iterable[tuple[str, bool]]:
+    """Yield each word and whether it opens a sentence or a quotation, where a capital says nothing."""
+    opens = True
+    for word in words:
+        yield word, opens
+        opens = word[-1] in _ENDS or (opens and not word[0].isalnum())
+
+
+def mask(texts: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return texts with names masked.
+
+    Masked are the given names, every word with a capital inside a sentence, and every word that has such a capital
+    anywhere in the texts and none of its uses in small letters.
+    """
+    cut = [_WORD.findall(text) for text in texts]
+    proper = {word for name in names for word in re.findall(r"\w+", name)}
+    small = {word for words in cut for word in words if word[0].islower()}
+    for words in cut:
+        proper |= {word for word, opens in _starts(words) if not opens and _capital(word)}
+    always = {word for word in proper if word.lower() not in small}
+    masked = []
+    for words in cut:
+        kept = [
+            MASK if word in always or _stem(word) in always or (not opens and _capital(word)) else word
+            for word, opens in _starts(words)
+        ]
+        masked.append(" ".join(kept))
+    return masked
+
+
+def _stem(word: str) -> str:
+    return re.sub(r"['’]s$", "", word)
+
+
+def _capital(word: str) -> bool:
+    return word[0].isupper() and word != "I" and not word.startswith(("I'", "I’"))
+
+
+def identify(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]]) -> tuple[float, list[str]]:
+    """Train on labelled texts and name the speakers of others.
+
+    Args:
+        train: ``(label, text)``, of two labels at least.
+        test: the same.
+
+    Returns:
+        The accuracy and, for each test text, the label that was named.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+(?:['’]\w+)*|[^\w\s]")
+    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2000)
+    model.fit(vectors.fit_transform([text for _, text in train]), [label for label, _ in train])
+    named = [str(label) for label in model.predict(vectors.transform([text for _, text in test]))]
+    right = sum(label == told for (label, _), told in zip(test, named, strict=True))
+    return right / len(test), named
+
+
+def _fold(material: str) -> int:
+    return int.from_bytes(sha256(material.encode()).digest()[:4]) % FOLDS
+
+
+def held_out(speech: Sequence[Spoken], responses: Sequence[Spoken], names: Iterable[str]) -> Voice | None:
+    """Return how well speakers are told, each response by a classifier that did not see the paragraph it came from.
+
+    Args:
+        speech: paragraphs to train on; their material is their own id.
+        responses: what is named.
+        names: words that are masked besides those with a capital inside a sentence.
+
+    Returns:
+        None where there are not two speakers with paragraphs and responses.
+    """
+    labels = list(dict.fromkeys(one.label for one in speech))
+    labels = [label for label in labels if any(one.label == label for one in responses)]
+    speech, responses = ([one for one in texts if one.label in labels] for texts in (speech, responses))
+    if len(labels) < 2:
+        return None
+    masked = mask([one.text for one in (*speech, *responses)], names)
+    known, asked = masked[: len(speech)], masked[len(speech) :]
+    confusion = [[0] * len(labels) for _ in labels]
+    for fold in range(FOLDS):
+        test = [(one.label, text) for one, text in zip(responses, asked, strict=True) if _fold(one.material) == fold]
+        train = [(one.label, text) for one, text in zip(speech, known, strict=True) if _fold(one.material) != fold]
+        if not test or len({label for label, _ in train}) < len(labels):
+            continue
+        for (label, _), told in zip(test, identify(train, test)[1], strict=True):
+            confusion[labels.index(label)][labels.index(told)] += 1
+    return Voice(labels, confusion, len(speech)) if any(map(any, confusion)) else None
+
+
+def _texts(data: Data, by_stage: bool) -> tuple[list[Spoken], list[Spoken]]:
+    def label(stage: str) -> str:
+        return stage if by_stage else data.name
+
+    speech = [Spoken(label(m.stage), m.text, m.id) for m in data.materials if m.kind == "speech"]
+    origin = {item.id: item.material_id for item in data.items}
+    responses = [Spoken(label(item.stage), item.response, item.material_id) for item in data.items]
+    responses += [Spoken(label(r.stage), r.response, origin[r.item_id]) for r in data.reanswers if r.item_id in origin]
+    return speech, responses
+
+
+def stages(data: Data, names: Iterable[str]) -> Voice | None:
+    """Return how well one persona's stages are told apart; its re-answers let both stages answer the same questions."""
+    return held_out(*_texts(data, by_stage=True), names)
+
+
+def speakers(several: Sequence[Data], names: Iterable[str]) -> Voice | None:
+    """Return how well several personas are told apart."""
+    both = [_texts(data, by_stage=False) for data in several]
+    return held_out([one for speech, _ in both for one in speech], [one for _, told in both for one in told], names)

@@ -1,0 +1,88 @@
+"""``persllm data check``: say what is wrong or noteworthy in packs and data sets. Writes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from persllm import verbs
+from persllm.errors import UserError
+
+if TYPE_CHECKING:
+    from persllm.checks.showing import Report
+    from persllm.schema import Config
+
+EXAMPLES = """  persllm data check scrooge                    a shipped pack
+  persllm data check mine/heathcliff            a folder with persona.yaml
+  persllm data check scrooge ottoline           and can their voices be told apart?
+  persllm data check chats.parquet model=hf model.path=ORG/NAME    general data
+  persllm data check outputs/split/scrooge-1a2b3c4d    a finished split"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's words and flags."""
+    parser.add_argument("work", choices=["check"], help="what to do with the data")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="a pack's name or folder, items.jsonl, general data, or a split's folder",
+    )
+    verbs.json_flag(parser)
+
+
+def _part(words: list[str]) -> tuple[list[str], list[str]]:
+    """Part paths from overrides: an override has an equals sign and is no file."""
+    overrides = [word for word in words if re.match(r"[~+]?[\w.]+=", word) and not Path(word).exists()]
+    return [word for word in words if word not in overrides], overrides
+
+
+def main(args: argparse.Namespace) -> int:
+    """Check every path; exit code 2 where one cannot be used as it is."""
+    paths, overrides = _part([*args.paths, *args.overrides])
+    if not paths:
+        raise UserError("persllm data check: which data? give a pack's name or folder, or a file; see --help")
+    from persllm import compose
+    from persllm.checks import reading
+
+    config = compose.resolve(overrides).config
+    found, faults = [], []
+    # Faults of all paths are told before any slow look at one of them.
+    for path in dict.fromkeys(paths):
+        try:
+            found.append(reading.read(path))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    return _report(args, [_look(data, config) for data in found], config)
+
+
+def _look(data: object, config: Config) -> Report:
+    from persllm.checks.reading import Data
+    from persllm.checks.showing import look
+
+    assert isinstance(data, Data)
+    return look(data, config)
+
+
+def _report(args: argparse.Namespace, reports: list[Report], config: Config) -> int:
+    from persllm.checks import showing
+    from persllm.checks.counting import names
+    from persllm.checks.voice import speakers
+
+    everybody = [name for report in reports for name in names(report.data)]
+    several = speakers([report.data for report in reports], everybody) if len(reports) > 1 else None
+    if args.json:
+        verbs.print_json(showing.as_json(reports, several))
+        return 0
+    console = verbs.console()
+    for report in reports:
+        showing.show(console, report, config)
+    if several:
+        showing.show_speakers(console, several)
+    count = sum(len(report.warnings) for report in reports)
+    console.print(f"no fault, {verbs.many(count, 'warning')}")
+    return 0
