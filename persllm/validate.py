@@ -12,7 +12,7 @@ from typing import Any
 
 from persllm import geometry
 from persllm.errors import UserError, did_you_mean
-from persllm.schema import Adapter, Config, LaunchKind, Recipe, StrategyKind, TemporalLabel
+from persllm.schema import Adapter, Annotate, AnnotatorKind, Config, LaunchKind, Recipe, StrategyKind, TemporalLabel
 
 METRICS = Path(__file__).parent / "metrics"
 
@@ -28,6 +28,23 @@ RANGES: dict[str, Check] = {
     "split.test": _SHARE,
     "split.dev": _SHARE,
     "split.duplicate_cosine": _UNIT,
+    "split.leak_cosine": _UNIT,
+    "annotate.knowledge": _NATURAL,
+    "annotate.opinion": _NATURAL,
+    "annotate.premise": _NATURAL,
+    "annotate.knowledge_words": _NATURAL,
+    "annotate.speech_words": _NATURAL,
+    "annotate.temperature": _NATURAL,
+    "annotate.max_tokens": (lambda v: v >= 32, "32 or more"),
+    "annotate.attempts": _POSITIVE,
+    "annotate.endpoint.concurrency": _POSITIVE,
+    "annotate.endpoint.requests_per_minute": _POSITIVE,
+    "annotate.endpoint.timeout_seconds": _POSITIVE,
+    "annotate.endpoint.retries": _NATURAL,
+    "annotate.endpoint.price_input": _NATURAL,
+    "annotate.endpoint.price_output": _NATURAL,
+    "annotate.endpoint.budget": _POSITIVE,
+    "annotate.endpoint.batch_size": _POSITIVE,
     "general.limit": _POSITIVE,
     "general.max_new_tokens": _POSITIVE,
     "pairs.rank": _POSITIVE,
@@ -120,8 +137,27 @@ def problems(config: Config) -> Iterator[str]:
                 "switch one on or set method.tune.dpo=null"
             )
     yield from _metric_problems(tuple(config.evaluate.metrics), config.study.primary)
-    if config.annotate.annotator != "recorded":
-        yield f"annotate.annotator is {config.annotate.annotator!r}; expected recorded"
+    yield from _annotate_problems(config.annotate)
+
+
+def _annotate_problems(annotate: Annotate) -> Iterator[str]:
+    kind, endpoint = annotate.annotator, annotate.endpoint
+    if kind is AnnotatorKind.recorded:
+        return
+    if not annotate.model:
+        yield f"annotate.annotator is {kind.value} but annotate.model is not given; name the model that writes items"
+    if annotate.knowledge + annotate.opinion + annotate.premise == 0:
+        yield "annotate.knowledge, annotate.opinion and annotate.premise are all 0; ask for items of one at least"
+    if endpoint.budget is not None and (endpoint.price_input is None or endpoint.price_output is None):
+        yield (
+            f"annotate.endpoint.budget is {endpoint.budget:g} but no prices are given; set "
+            "annotate.endpoint.price_input and price_output (per million tokens)"
+        )
+    if endpoint.base_url is not None and not re.match(r"https?://[^/\s@]+", endpoint.base_url):
+        yield (
+            f"annotate.endpoint.base_url is {endpoint.base_url!r}; expected an address such as "
+            "http://127.0.0.1:8000/v1, without user or password"
+        )
 
 
 def _strategy_problems(config: Config) -> Iterator[str]:

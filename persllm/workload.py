@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from persllm import prompting
 from persllm.answer import render
 from persllm.packs import Card
 from persllm.records import PREMISES, Item, Material, Reanswer
-from persllm.schema import Config, Tune
+from persllm.schema import Annotate, Config, Tune
 
 BYTES_PER_TOKEN = 3
 """Of UTF-8, at least: English has four or more in most vocabularies, and Chinese three."""
 TEMPLATE_TOKENS = 64
 """What a chat template may add to a prompt."""
+QUESTION_BYTES = 360
+"""Of the longest question that an annotator may write."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,36 @@ class Pack:
     paragraphs: list[Material]
     items: list[Item]
     reanswers: list[Reanswer]
+
+
+def unannotated(card: Card, annotate: Annotate) -> Pack:
+    """Return what a pack will hold at most once its items are written: as many, each as long as it may be."""
+    text = "x" * annotate.max_tokens * BYTES_PER_TOKEN
+    counts = {"knowledge": annotate.knowledge, "opinion": annotate.opinion}
+    counts |= dict.fromkeys(PREMISES, annotate.premise)
+    common: dict[str, Any] = {"persona": card.name, "annotator": annotate.annotator.value}
+    common |= {"analysis": "", "response": text}
+    items = [
+        Item(
+            id=f"{stage}-{pattern}-{i}",
+            stage=stage,
+            pattern=pattern,
+            material_id=f"{stage}-{i}",
+            premise_pair=pattern if pattern in PREMISES else None,
+            question="x" * QUESTION_BYTES,
+            **common,
+        )
+        for stage in card.stages
+        for pattern, count in counts.items()
+        for i in range(count)
+    ]
+    again = [
+        Reanswer(item_id=item.id, stage=stage, **common)
+        for item in items
+        for stage in card.stages
+        if annotate.reanswers and stage != item.stage
+    ]
+    return Pack(card, [], items, again)
 
 
 @dataclass(frozen=True)

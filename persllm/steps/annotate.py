@@ -1,21 +1,78 @@
-"""Step annotate: items and re-answers for a persona's materials."""
+"""Step annotate: items and re-answers for a persona's materials, and what people decided about them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from persllm import packs, records
-from persllm.execute import Context
+from persllm import packs, records, reviews
+from persllm.annotators import Annotator, Unanswered
+from persllm.annotators.answers import Answers
+from persllm.annotators.budget import Purse, estimate, require_affordable
+from persllm.annotators.construct import Construction, Made
+from persllm.annotators.quoting import steers
+from persllm.execute import Context, StepFailure
+from persllm.packs import Card
+from persllm.records import Item, Material, Reanswer
 from persllm.steps import materials
+from persllm.store import write_json
+
+ANSWERS = "answers"
+"""The folder under outputs/ that keeps every answer of every annotator."""
 
 
 def run(ctx: Context) -> None:
-    """Write ``items.jsonl`` and ``reanswers.jsonl``.
+    """Write ``items.jsonl``, ``reanswers.jsonl``, ``drafts.jsonl`` and ``yield.json``.
 
-    The ``recorded`` annotator takes the items that the pack ships.
+    The ``recorded`` annotator takes the items that the pack ships; ``api`` and ``local`` write them from the materials,
+    and ``set_aside.jsonl`` holds what could not be read, with the reason. ``drafts.jsonl`` is what the annotator wrote,
+    before the decisions in the pack's reviews.jsonl.
     """
     card, paragraphs = materials.read(ctx.inputs["materials"])
-    items, reanswers = packs.load_items(Path(ctx.local["folder"]), card, paragraphs)
-    records.write(ctx.out / "items.jsonl", items)
-    records.write(ctx.out / "reanswers.jsonl", reanswers)
-    ctx.log(items=len(items), reanswers=len(reanswers))
+    root = Path(ctx.local["folder"])
+    if ctx.config["annotator"] == "recorded":
+        items, again = packs.load_items(root, card, paragraphs)
+        made = Made(items, again)
+    else:
+        made = _constructed(ctx, card, paragraphs)
+        records.write(ctx.out / "set_aside.jsonl", made.set_aside)
+    drafts: list[Item | Reanswer] = [*made.items, *made.reanswers]
+    records.write(ctx.out / "drafts.jsonl", drafts)
+    settled = reviews.apply(made.items, made.reanswers, reviews.load(root))
+    records.write(ctx.out / "items.jsonl", settled.items)
+    records.write(ctx.out / "reanswers.jsonl", settled.reanswers)
+    told = made.to_yield() | {"reviews": settled.counts}
+    told["steering_materials"] = [m.id for m in paragraphs if steers(m.text)]
+    write_json(ctx.out / "yield.json", told)
+    ctx.log(items=len(settled.items), reanswers=len(settled.reanswers), set_aside=len(made.set_aside), **settled.counts)
+
+
+def annotator(config: dict[str, Any], endpoint: dict[str, Any], outputs: Path) -> Annotator:
+    """Return the configured annotator."""
+    if config["annotator"] == "api":
+        from persllm.annotators.api import Api
+
+        return Api(config["model"], endpoint)
+    from persllm.annotators.local import Local
+
+    return Local(config["model"], endpoint["batch_size"], outputs)
+
+
+def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
+    endpoint = ctx.local["endpoint"]
+    expected = estimate(card, paragraphs, ctx.config, endpoint)
+    require_affordable(expected, endpoint)
+    ctx.say(expected.told(endpoint["budget"], ctx.config["attempts"]))
+    asked = annotator(ctx.config, endpoint, ctx.outputs)
+    answers = Answers(ctx.outputs / ANSWERS, asked.identity)
+    purse = Purse(endpoint)
+    work = Construction(card, paragraphs, ctx.config, asked, answers, purse)
+    try:
+        return work.run()
+    except Unanswered as error:
+        hint = "see that the server is up, then run the same command again"
+        raise StepFailure({"class": "unanswered", "message": str(error), "hint": hint}) from error
+    finally:
+        told = {"prompt_tokens": purse.tokens[0], "completion_tokens": purse.tokens[1], "money": purse.spent}
+        ctx.cost |= told | {"answers": purse.answers, "requests": getattr(asked, "tries", purse.answers)}
+        ctx.log(**ctx.cost)

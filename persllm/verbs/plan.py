@@ -50,8 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def rows(plan: Plan, outputs: Path) -> list[Row]:
     """Return every step of a study with its state, compare and report included."""
     from persllm.expected import Times
+    from persllm.explain import explain
     from persllm.finish import finish, record
-    from persllm.plan import explain
 
     times = Times(outputs)
 

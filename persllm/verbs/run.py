@@ -15,6 +15,7 @@ from persllm.errors import UserError
 if TYPE_CHECKING:
     from persllm.execute import Outcome, Tell
     from persllm.plan import Plan, Step
+    from persllm.schema import Config
 
 EXAMPLES = """  persllm run                                   the quickstart study
   persllm run method=prompt_profile,sft persona=scrooge seed=0,1,2
@@ -67,7 +68,7 @@ class Progress:
         self.stream.flush()
 
 
-def prepare(plan: Plan, outputs: Path) -> None:
+def prepare(config: Config, outputs: Path) -> None:
     """Check that outputs can be written, and set up the process before torch is imported."""
     from persllm.store import require_writable
 
@@ -75,7 +76,7 @@ def prepare(plan: Plan, outputs: Path) -> None:
     if not sys.stderr.isatty():
         # A log file wants one line per step, not every state of the libraries' progress bars.
         os.environ.setdefault("TQDM_DISABLE", "1")
-    threads = plan.resolved.config.launch.threads
+    threads = config.launch.threads
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
 
@@ -97,7 +98,7 @@ def drive(
     """
     from persllm.execute import Interrupted, graceful_stop
 
-    prepare(plan, outputs)
+    prepare(plan.resolved.config, outputs)
     progress = Progress(len(steps) + 2, sys.stderr if args.json else sys.stdout)
     progress.start(steps, outputs)
     try:
@@ -154,7 +155,7 @@ def run_script(make: Callable[[], Plan]) -> int:
     def work() -> int:
         plan = make()
         outputs = Path(plan.resolved.config.outputs)
-        prepare(plan, outputs)
+        prepare(plan.resolved.config, outputs)
         try:
             with graceful_stop():
                 outcome = run_plan(plan, outputs, Progress(len(plan.steps) + 2, sys.stdout).tell)

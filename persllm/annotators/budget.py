@@ -1,0 +1,123 @@
+"""What annotating will cost, stated before it starts, and a purse that stops it when the budget is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from persllm.annotators import Answer
+from persllm.annotators.allot import allot
+from persllm.annotators.prompts import ask_question, ask_turn
+from persllm.errors import UserError
+from persllm.packs import Card
+from persllm.records import Material
+
+BYTES_PER_TOKEN = 4
+"""Of English in UTF-8, on average; the estimate says that it is one."""
+QUESTION_TOKENS, TURN_TOKENS = 40, 120
+"""Usual lengths of the two kinds of answer."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Requests and tokens of one attempt at everything, and money where prices are given."""
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    money: float | None
+
+    def told(self, budget: float | None, attempts: int) -> str:
+        """Return the estimate in words."""
+        text = (
+            f"{self.requests:,} requests, about {self.prompt_tokens:,} prompt tokens and {self.completion_tokens:,} "
+            "tokens of answers"
+        )
+        if self.money is not None:
+            limit = "no limit is set (annotate.endpoint.budget)" if budget is None else f"it stops at {budget:g}"
+            text += f", about {self.money:.2f} in money if every answer is good (up to {attempts} times that); {limit}"
+        return text + "; what is answered already is not asked again"
+
+
+def price(tokens: tuple[int, int], endpoint: dict[str, Any]) -> float | None:
+    """Return what prompt and answer tokens cost, or None where no price is given."""
+    prices = endpoint["price_input"], endpoint["price_output"]
+    if prices[0] is None or prices[1] is None:
+        return None
+    return (tokens[0] * prices[0] + tokens[1] * prices[1]) / 1e6
+
+
+def estimate(card: Card, materials: list[Material], config: dict[str, Any], endpoint: dict[str, Any]) -> Estimate:
+    """Return what one attempt at every question, response and re-answer takes."""
+    slots = allot(materials, config)
+    prompt = completion = requests = 0
+    sizes: dict[str, int] = {}
+    for stage in card.stages:
+        texts = {
+            kind: [m.text for m in materials if (m.stage, m.kind) == (stage, kind)] for kind in ("knowledge", "speech")
+        }
+        words = {kind: sum(len(text.split()) for text in found) for kind, found in texts.items()}
+        shown = sum(
+            len(" ".join(found)) * min(1.0, config[f"{kind}_words"] / max(1, words[kind]))
+            for kind, found in texts.items()
+        )
+        bare = ask_turn(card, stage, None, "x" * 4 * QUESTION_TOKENS, [])
+        sizes[stage] = round((sum(len(m["content"].encode()) for m in bare) + shown) / BYTES_PER_TOKEN)
+    for slot in slots:
+        asked = ask_question(card, slot.stage, slot.pattern, slot.material)
+        twins = 2 if slot.pattern == "premise" else 1
+        answers = twins * (len(card.stages) if config["reanswers"] else 1)
+        prompt += round(sum(len(m["content"].encode()) for m in asked) / BYTES_PER_TOKEN)
+        stages = list(card.stages) if config["reanswers"] else [slot.stage]
+        prompt += twins * sum(sizes[stage] for stage in stages)
+        requests += 1 + answers
+        completion += QUESTION_TOKENS * twins + TURN_TOKENS * answers
+    return Estimate(requests, prompt, completion, price((prompt, completion), endpoint))
+
+
+def require_affordable(expected: Estimate, endpoint: dict[str, Any]) -> None:
+    """Raise where more is expected than the budget allows.
+
+    Raises:
+        UserError: with both figures.
+    """
+    budget = endpoint["budget"]
+    if budget is not None and expected.money is not None and expected.money > budget:
+        raise UserError(
+            f"annotate.endpoint.budget is {budget:g}, but about {expected.money:.2f} is expected "
+            f"({expected.told(None, 1)}); "
+            "raise it, or ask for less: annotate.knowledge, annotate.opinion, annotate.premise, "
+            "annotate.knowledge_words"
+        )
+
+
+class Purse:
+    """What is spent by one attempt at a step."""
+
+    def __init__(self, endpoint: dict[str, Any]) -> None:
+        self.endpoint = endpoint
+        self.tokens = (0, 0)
+        self.answers = 0
+
+    @property
+    def spent(self) -> float | None:
+        """Money; None where no price is given."""
+        return price(self.tokens, self.endpoint)
+
+    def pay(self, answer: Answer) -> None:
+        """Count an answer's tokens."""
+        self.answers += 1
+        self.tokens = self.tokens[0] + answer.prompt_tokens, self.tokens[1] + answer.completion_tokens
+
+    def require_left(self) -> None:
+        """Raise where the budget is spent.
+
+        Raises:
+            UserError: with what is spent; the answers so far are kept.
+        """
+        spent, budget = self.spent, self.endpoint["budget"]
+        if spent is not None and budget is not None and spent >= budget:
+            raise UserError(
+                f"annotate.endpoint.budget of {budget:g} is spent ({spent:.2f}); every answer so far is kept: raise "
+                "it and run the same command again to go on"
+            )

@@ -1,0 +1,133 @@
+"""Verb annotate: from a persona's materials to its items, by a model or as recorded; and their review by people."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persllm import verbs
+from persllm.errors import UserError
+from persllm.verbs.run import Progress, prepare
+
+if TYPE_CHECKING:
+    from persllm.plan import Step
+
+EXAMPLES = """\
+  persllm annotate persona=./my_character annotate=local
+  persllm annotate persona=./my_character annotate=api annotate.model=NAME
+      annotate.endpoint.base_url=http://127.0.0.1:8000/v1
+  persllm annotate persona=./my_character annotate=local --review
+  persllm annotate persona=scrooge           what the pack ships, checked"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's options."""
+    parser.add_argument(
+        "--review", action="store_true", help="then open a local page to accept, edit or reject items one by one"
+    )
+    parser.add_argument("--port", type=int, default=0, help="the page's port (default: any that is free)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Make the items, say what came of it, and open the page where it is asked for."""
+    import sys
+
+    from persllm import compose, plan
+    from persllm.execute import Interrupted, Outcome, graceful_stop, run_steps
+
+    if not any(text.startswith("persona=") for text in args.overrides):
+        raise UserError("annotate: name the persona, e.g. persllm annotate persona=./my_character annotate=local")
+    resolved = compose.resolve(args.overrides)
+    outputs = Path(resolved.config.outputs)
+    made = plan.annotate_steps(resolved)
+    for note in resolved.notes:
+        if "items" in note:
+            print(f"note: {note}")
+    prepare(resolved.config, outputs)
+    track = {"mode": "disabled"}
+    outcome = Outcome()
+    console = verbs.console()
+    try:
+        with graceful_stop():
+            tell = Progress(2 * len(made), sys.stdout).tell
+            run_steps([step.inputs["materials"] for step in made], outputs, track, tell, outcome)
+            for step in () if outcome.failed else made:
+                if not step.directory(outputs).is_done() and step.config["annotator"] != "recorded":
+                    console.print(_statement(step, outputs), soft_wrap=False)
+            run_steps([] if outcome.failed else made, outputs, track, tell, outcome)
+    except (Interrupted, KeyboardInterrupt):
+        print(
+            f"\nstopped; every answer is kept. To go on:\n  {verbs.command('annotate', args.overrides)}",
+            file=sys.stderr,
+        )
+        return 130
+    if outcome.failed:
+        failure = outcome.failed[0].directory(outputs).failure() or {}
+        print(f"error: {failure.get('message', 'a step failed')}", file=sys.stderr)
+        print(f"{failure.get('hint', '')}:\n  {verbs.command('annotate', args.overrides)}", file=sys.stderr)
+        return 2 if failure.get("class") == "config" else 1
+    for step in made:
+        _show(step, outputs)
+    if args.review:
+        from persllm.review import serve
+
+        return serve(
+            [step.directory(outputs).artifacts for step in made], [Path(s.local["folder"]) for s in made], args.port
+        )
+    print(f"review: {verbs.command('annotate', [*args.overrides, '--review'])}")
+    print(f"train:  {verbs.command('run', args.overrides)}")
+    return 0
+
+
+def _statement(step: Step, outputs: Path) -> str:
+    """Return what annotating is expected to take."""
+    from persllm.annotators.budget import estimate, require_affordable
+    from persllm.steps import materials
+
+    card, paragraphs = materials.read(step.inputs["materials"].directory(outputs).artifacts)
+    endpoint = step.local["endpoint"]
+    expected = estimate(card, paragraphs, step.config, endpoint)
+    require_affordable(expected, endpoint)
+    return f"{step.label}: {expected.told(endpoint['budget'], step.config['attempts'])}"
+
+
+def _show(step: Step, outputs: Path) -> None:
+    """Print what came of a persona's annotation."""
+    from persllm import records
+    from persllm.records import PATTERNS, Item
+    from persllm.store import read_json
+
+    directory = step.directory(outputs)
+    items = records.read(Item, directory.artifacts / "items.jsonl")
+    told: dict[str, Any] = read_json(directory.artifacts / "yield.json")
+    console = verbs.console()
+    console.print(f"\n{step.label}: {verbs.many(len(items), 'item')}, {told['reanswers']} answers to another stage's")
+    stages = list(dict.fromkeys(item.stage for item in items))
+    table = verbs.table(["stage", *PATTERNS], right=PATTERNS)
+    for stage in stages:
+        count = collections.Counter(item.pattern for item in items if item.stage == stage)
+        table.add_row(stage, *(str(count[pattern]) for pattern in PATTERNS))
+    console.print(table)
+    for heading, key in (("set aside", "set_aside"), ("broken answers, later attempts included", "broken_answers")):
+        if told[key]:
+            console.print(f"{heading}: {sum(told[key].values())}")
+            for reason, count in sorted(told[key].items(), key=lambda entry: -entry[1]):
+                console.print(f"  {count:>5}  {reason}")
+    if told["steering_materials"]:
+        names = ", ".join(told["steering_materials"][:5])
+        count = len(told["steering_materials"])
+        console.print(f"{verbs.many(count, 'paragraph')} that seem to address a model, quoted like all others: {names}")
+    decided = {key: count for key, count in told["reviews"].items() if key != "open" and count}
+    if decided:
+        console.print("reviews: " + ", ".join(f"{count} {key}" for key, count in decided.items()))
+    cost = (read_json(directory.path / "run.json") or {}).get("cost", {})
+    if cost.get("requests"):
+        money = "" if cost.get("money") is None else f", {cost['money']:.4f} in money"
+        retries = cost["requests"] - cost["answers"]
+        console.print(
+            f"asked this time: {cost['answers']} answers, {retries} retries, {cost['prompt_tokens']:,} prompt tokens "
+            f"and {cost['completion_tokens']:,} of answers{money}"
+        )
+    console.print(f"files: {directory.artifacts}", soft_wrap=True)
