@@ -24,7 +24,8 @@ _PRONOUN = re.compile(r"\b(he|him|his|himself|she|her|hers|herself)\b", re.IGNOR
 class Person:
     """Somebody of the text: the name shown, every name in use, ``M``, ``F`` or ``""`` where unknown.
 
-    ``family`` is the surname where the text gives one; ``role`` is True for ``the old man`` and his like.
+    ``family`` is the surname where the text gives one; ``role`` is True for ``the old man`` and his like, ``vague`` for
+    a name that several bear: ``Miss Bennet`` where two sisters have given names.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Person:
     gender: str = ""
     family: str = ""
     role: bool = False
+    vague: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,8 @@ class Cast:
             person = Person(key, {key, key[0].upper() + key[1:]}, gender, role=True)
             self.people.append(person)
             self.by_name |= dict.fromkeys(person.names, person)
+            self._compile()
         return self.by_name[key]
-
-    def settle(self) -> None:
-        """Let `find` see the people added since."""
-        self._compile()
 
 
 def _titled(text: str) -> Counter[tuple[str, str]]:
@@ -81,7 +80,7 @@ def _titled(text: str) -> Counter[tuple[str, str]]:
     for match in _TITLED.finditer(text):
         name = match.group(2)
         head, _, tail = name.partition(" ")
-        if head in NO_NAMES or head.endswith("s") and text.count(f" {head[:-1]} ") > 1:
+        if head in NO_NAMES or (head.endswith("s") and text.count(f" {head[:-1]} ") > 1):
             continue
         found[match.group(1), head if tail in NO_NAMES else name] += 1
     return found
@@ -100,9 +99,7 @@ def _acting(text: str) -> set[str]:
 
 def _bare(text: str, known: set[str]) -> Counter[str]:
     """Return the capitalized names without a title that stand for people, with counts."""
-    inside = Counter(
-        m.group(1) for m in re.finditer(rf"(?<=[a-z,;\u2014-] )({_CAP}(?:\s+{_CAP})?)(?!\w)", text)
-    )
+    inside = Counter(m.group(1) for m in re.finditer(rf"(?<=[a-z,;\u2014-] )({_CAP}(?:\s+{_CAP})?)(?!\w)", text))
     lower = Counter(re.findall(r"\b[a-z]+\b", text))
     people = known | {name for name in _acting(text) if inside[name] and lower[name.lower()] <= inside[name]}
     people = {name for name in people if not (name.endswith("s") and name[:-1] in people)}
@@ -116,7 +113,8 @@ def _bare(text: str, known: set[str]) -> Counter[str]:
     return found
 
 
-def _genders(people: list[Person], cast: Cast, narration: Iterable[str]) -> None:
+def tell_genders(people: Iterable[Person], cast: Cast, narration: Iterable[str]) -> None:
+    """Set the gender of those without one by the pronouns that follow their names."""
     votes: dict[int, Counter[str]] = defaultdict(Counter)
     for paragraph in narration:
         for sentence in sentences(paragraph):
@@ -205,6 +203,13 @@ def _join_families(people: list[Person], cast: Cast, narration: Sequence[str]) -
     return [p for p in people if id(p) not in gone]
 
 
+def _mark_vague(people: list[Person]) -> None:
+    for person in people:
+        if person.name.startswith("Miss ") and len(person.names) <= 2:
+            sisters = [p for p in people if p.family == person.family and p.gender == "F" and " " not in p.name]
+            person.vague = len(sisters) >= 2
+
+
 def read_cast(text: str, narration: Sequence[str], aliases: Sequence[str] = ()) -> Cast:
     """Find the people of a book.
 
@@ -218,7 +223,7 @@ def read_cast(text: str, narration: Sequence[str], aliases: Sequence[str] = ()) 
     bare = _bare(text, {name.split()[-1] for _, name in titled if name.split()[-1] not in NO_NAMES})
     people = _merge(titled, bare)
     cast = Cast(people)
-    _genders(people, cast, narration)
+    tell_genders(people, cast, narration)
     people = _join_families(people, cast, narration)
     if aliases:
         own = Person(aliases[0], set(aliases))
@@ -231,5 +236,6 @@ def read_cast(text: str, narration: Sequence[str], aliases: Sequence[str] = ()) 
             person.names -= own.names
         people = [own] + [p for p in people if p.names]
         cast = Cast(people)
-        _genders(people, cast, narration)
+        tell_genders(people, cast, narration)
+    _mark_vague(people)
     return Cast(people)

@@ -109,8 +109,9 @@ def _groups(spans: list[tuple[int, int]], text: str) -> Iterator[list[tuple[int,
     for span in spans:
         if group:
             gap = text[group[-1][1] : span[0]].strip("\u201c\u201d\"'\u2018\u2019 ")
-            # `... .' A new sentence that leads in with a colon or comma, or a full one after a tag.
-            if re.search(r"[.!?]\s+[A-Z].*[,:]$", gap) or re.match(r"[A-Z][^.!?]*[,:]$", gap) or not gap:
+            ended = not text[: group[-1][1]].rstrip("_ ").endswith((",", "-", "\u2014", ";"))
+            # A new sentence that leads in with a colon or comma may name another speaker.
+            if ended and (not gap or re.search(r"(?:^|(?<!\bM)(?<!Mr)(?<!Mrs)(?<!Dr)[.!?]\s+)[A-Z].*[,:]$", gap)):
                 yield group
                 group = []
         group.append(span)
@@ -164,6 +165,4 @@ def tale(turn: Turn, paragraphs: list[Paragraph]) -> list[Paragraph]:
     whole = [(p, a, b) for p, a, b in turn.spans]
     if len({p for p, _, _ in whole}) < TALE:
         return []
-    return [
-        Paragraph(paragraphs[p].number, paragraphs[p].text[a:b].strip(), paragraphs[p].line) for p, a, b in whole
-    ]
+    return [Paragraph(paragraphs[p].number, paragraphs[p].text[a:b].strip(), paragraphs[p].line) for p, a, b in whole]

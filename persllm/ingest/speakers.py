@@ -9,27 +9,38 @@ who answers himself. Where the best speaker leads the next by less than `MARGIN`
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from persllm.ingest.cast import Cast, Person
+from persllm.ingest.english import VAGUE
 from persllm.ingest.quotes import Turn
 from persllm.ingest.tags import Subject, tag_after, tag_before
-from persllm.ingest.text import Paragraph, words
+from persllm.ingest.text import Paragraph, sentences, words
 
 MARGIN = 0.6
 PAUSE = 60
 """Words of narration that may stand between two quotations of one conversation."""
 
+_FLOOR = -3.0
 _NAMED, _ACTS, _ROLE = 14.0, 4.0, 11.0
 _GENDER = 9.0
 _CALLED, _ABOUT, _ANSWERS, _ASKED = 5.0, 1.2, 2.5, 1.2
 _NEAR, _SUBJECT = 0.8, 2.0
 _AGAIN, _BACK, _AGAIN_APART, _BACK_APART = -3.0, 2.2, -0.6, 1.0
-_RECENT = (2.4, 1.2, 0.6)
-_PARENTS = {"wife": "Mrs.", "lady": "Mrs.", "husband": "Mr.", "mother": "Mrs.", "father": "Mr.", "mamma": "Mrs.", "papa": "Mr."}
+_RECENT, _KIN, _DECAY = 2.6, 6.0, 0.75
+_OBLIQUE = re.compile(r"\b(?:to|of|with|from|at|for|by|on|upon|about|than|and|that|which|in)\s+(?:\w+\s+)?$")
+_PARENTS = {
+    "wife": "Mrs.",
+    "lady": "Mrs.",
+    "husband": "Mr.",
+    "mother": "Mrs.",
+    "father": "Mr.",
+    "mamma": "Mrs.",
+    "papa": "Mr.",
+}
 
 
 @dataclass
@@ -42,7 +53,7 @@ class Scene:
     recent: list[list[Person]] = field(default_factory=list)
 
 
-def _outside(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[str]:
+def narration(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[str]:
     """Return each paragraph's narration: its text less the quotations."""
     spans: dict[int, list[tuple[int, int]]] = {}
     for turn in turns:
@@ -60,7 +71,7 @@ def _outside(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[str
 
 def scenes(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[Scene]:
     """Cut a chapter's turns into conversations: no more than `PAUSE` words of narration between two of them."""
-    outside = [words(text) for text in _outside(paragraphs, turns)]
+    outside = [words(text) for text in narration(paragraphs, turns)]
     found: list[Scene] = []
     for before, turn in zip([None, *turns], turns, strict=False):
         between = sum(outside[before.last + 1 : turn.first]) if before else 0
@@ -78,14 +89,24 @@ def vocatives(text: str, cast: Cast) -> tuple[set[int], set[int]]:
     about: set[int] = set()
     for mention in cast.find(text):
         before, after = text[: mention.start], text[mention.end :]
-        lead = re.sub(r"(?:\b(?:[Mm]y|[Dd]ear(?:est)?|[Pp]oor|[Oo]h|good|sweet|[Ww]ell|Miss|Mr\.|Mrs\.|friend|cousin|brother|sister),?\s+)+$", "", before)
-        opens = not lead.strip() or lead.rstrip()[-1] in ",!?.;:\u2014-\"\u201c"
+        lead = re.sub(
+            r"(?:\b(?:[Mm]y|[Dd]ear(?:est)?|[Pp]oor|[Oo]h|good|sweet|[Ww]ell|Miss|Mr\.|Mrs\.|friend|cousin|brother|sister),?\s+)+$",
+            "",
+            before,
+        )
+        opens = not lead.strip() or lead.rstrip()[-1] in ',!?.;:\u2014-"\u201c'
         closes = re.match(r"\s*(?:[,!?;:.\u2014]|--|$)", after) is not None
         if opens and closes and not re.match(r"\s*,\s*(?:and|who|which|or|I believe)\b", after):
             called.add(id(mention.person))
         else:
             about.add(id(mention.person))
     return called, about - called
+
+
+def _addressed(text: str) -> list[str]:
+    """Return the genders that ``sir`` and ``madam`` tell of who is spoken to."""
+    found = re.findall(r"(?:^|[,;!?\u2014-]\s*)(sir|madam|ma['\u2019]am)(?=\s*[,;.!?\u2014-])", text, re.IGNORECASE)
+    return sorted({"M" if word.lower() == "sir" else "F" for word in found})
 
 
 def _candidates(scene: Scene, cast: Cast, around: str, narrator: Person | None, subjects: list[Subject | None]) -> None:
@@ -97,28 +118,59 @@ def _candidates(scene: Scene, cast: Cast, around: str, narrator: Person | None, 
         order.setdefault(id(mention.person), mention.person)
     if narrator:
         order[id(narrator)] = narrator
+    if any(subject and subject.kin in _PARENTS for subject in subjects):
+        # A husband or a wife may speak before either is named.
+        couples = {p.family for p in order.values() if p.family}
+        order |= {id(p): p for p in cast.people if p.family in couples and p.name.startswith(("Mr.", "Mrs."))}
     for turn in scene.turns:
+        signed = _signed(turn, cast)
+        if signed:
+            order[id(signed)] = signed
         called = vocatives(turn.text, cast)[0]
-        order |= {id(p): p for p in cast.people if id(p) in called}
-    scene.people = list(order.values())[:16]
+        order |= {id(p): p for p in cast.people if id(p) in called and not p.vague}
+    scene.people = list(order.values())[:20]
     if narrator and narrator not in scene.people:
         scene.people.append(narrator)
 
 
-def _role(subject: Subject, cast: Cast, scene: Scene, narrator: Person | None) -> Person | None:
+def _role(subject: Subject, cast: Cast) -> Person | None:
     """Return the nameless speaker that a tag's noun stands for, or None where it is a tie to somebody else."""
     if not subject.phrase or not subject.said:
-        return cast.by_name.get(subject.phrase)
+        return None
     if subject.kin and subject.owner in ("his", "her", "their"):
         return None
     if subject.owner in ("the", "a", "an", "one of", "another", "my", "our"):
+        if subject.owner != "my" and set(subject.phrase.lower().split()[1:]) <= VAGUE:
+            return None
         owner = "the" if subject.owner in ("a", "an") else subject.owner
         phrase = subject.phrase if owner != "the" else f"the {subject.phrase.split(' ', 1)[1]}"
         return cast.role(phrase, subject.gender)
     return None
 
 
-def _score_subject(subject: Subject, scene: Scene, recent: list[Person], narrator: Person | None, role: Person | None) -> np.ndarray:
+def _relative(subject: Subject, scene: Scene, recent: dict[int, tuple[Person, float]]) -> Person | None:
+    """Return the husband, wife or parent, of the family of the latest person that ``his`` or ``her`` may mean."""
+    title = _PARENTS.get(subject.kin)
+    owner = {"his": "M", "her": "F"}.get(subject.owner)
+    if not title or not owner:
+        return None
+    couple = subject.kin in ("wife", "lady", "husband")
+    for person in [p for p, _ in recent.values()] + scene.people:
+        if person.gender != owner or not person.family or (couple and not person.name.startswith(("Mr.", "Mrs."))):
+            continue
+        for other in scene.people:
+            if other is not person and other.name == f"{title} {person.family}":
+                return other
+    return None
+
+
+def _score_subject(
+    subject: Subject,
+    scene: Scene,
+    recent: dict[int, tuple[Person, float]],
+    narrator: Person | None,
+    role: Person | None,
+) -> np.ndarray:
     """Return what one tag says for each candidate."""
     scores = np.zeros(len(scene.people))
     weight = 1.0 if subject.said else _ACTS / _NAMED
@@ -131,28 +183,33 @@ def _score_subject(subject: Subject, scene: Scene, recent: list[Person], narrato
     gender = {"he": "M", "she": "F"}.get(subject.pronoun, subject.gender)
     if subject.pronoun == "they" or not (gender or subject.kin):
         return scores
-    fits = [person for person in recent if not gender or person.gender in ("", gender)]
-    for person, bonus in zip((p for p in fits if p is not narrator), _RECENT, strict=False):
-        if person in scene.people:
-            scores[scene.people.index(person)] += bonus * (1.0 if subject.said else 0.6)
+    strength = 1.0 if subject.said else 0.6
+    fits = {key: weight for key, (person, weight) in recent.items() if person.gender in ("", gender) or not gender}
+    top = max(fits.values(), default=1.0)
+    parent = _relative(subject, scene, recent)
     for i, person in enumerate(scene.people):
+        if not subject.kin:
+            scores[i] += _RECENT * strength * fits.get(id(person), 0.0) / top
         if gender and person.gender and person.gender != gender:
-            scores[i] -= _GENDER * (1.0 if subject.said else 0.5)
+            scores[i] -= _GENDER * strength
         if person is narrator:
             scores[i] -= _GENDER
-        title = _PARENTS.get(subject.kin)
-        if title and person.name.startswith(title) and any(p.family == person.family for p in recent if p is not person):
-            scores[i] += 4.0
+        if person is parent:
+            scores[i] += _KIN
     return scores
 
 
-def _recent(text: str, cast: Cast) -> list[Person]:
-    """Return the people of a text, the last named first."""
-    order: dict[int, Person] = {}
-    for mention in reversed(cast.find(text)):
-        if not re.match(r"['\u2019]s?\s", text[mention.end :]):
-            order.setdefault(id(mention.person), mention.person)
-    return list(order.values())
+def _recent(text: str, cast: Cast) -> dict[int, tuple[Person, float]]:
+    """Return how present each person is at the end of a narration: subjects and late mentions more."""
+    weights: dict[int, tuple[Person, float]] = {}
+    parts = sentences(text)[-12:]
+    for age, sentence in enumerate(reversed(parts)):
+        for number, mention in enumerate(cast.find(sentence)):
+            owned = re.match(r"['\u2019]s?\s", sentence[mention.end :]) is not None
+            part = 0.25 if owned else 1.0 if number or _OBLIQUE.search(sentence[: mention.start]) else 1.8
+            person, sofar = weights.get(id(mention.person), (mention.person, 0.0))
+            weights[id(person)] = person, sofar + part * _DECAY**age
+    return dict(sorted(weights.items(), key=lambda entry: -entry[1][1]))
 
 
 def subjects_of(turn: Turn, lead: str, cast: Cast) -> list[Subject]:
@@ -161,22 +218,23 @@ def subjects_of(turn: Turn, lead: str, cast: Cast) -> list[Subject]:
     found.append(tag_after(turn.after, cast) if turn.after else None)
     if turn.before:
         found.append(tag_before(turn.before, cast))
-    elif lead.rstrip().endswith((":", ",", "--")) or re.search(r"\bbegan (?:his|her|the) (?:tale|story)", lead):
+    elif lead.rstrip("- ").endswith((":", ",")) or re.search(r"\bbegan (?:his|her|the) (?:tale|story)", lead):
         found.append(tag_before(lead, cast))
     kept = [subject for subject in found if subject]
     said = [subject for subject in kept if subject.said]
     return said[:1] if said else kept
 
 
-def _emissions(scene: Scene, paragraphs: Sequence[Paragraph], outside: list[str], cast: Cast, narrator: Person | None) -> np.ndarray:
+def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrator: Person | None) -> np.ndarray:
+    """Return the points of every (turn, candidate); a turn's paragraph ``first`` is ``outside[first + shift]``."""
     tags: list[list[Subject]] = []
     roles: list[list[Person | None]] = []
     for turn in scene.turns:
-        lead = outside[turn.first - 1] if turn.first else ""
+        at = turn.first + shift
+        lead = outside[at - 1] if at else ""
         tags.append(subjects_of(turn, lead, cast))
-        roles.append([_role(subject, cast, scene, narrator) for subject in tags[-1]])
-    cast.settle()
-    first, last = scene.turns[0].first, scene.turns[-1].last
+        roles.append([_role(subject, cast) for subject in tags[-1]])
+    first, last = scene.turns[0].first + shift, scene.turns[-1].last + shift
     around = " ".join(outside[max(0, first - 6) : last + 1])
     _candidates(scene, cast, around, narrator, [s for group in tags for s in group])
     for role in (r for group in roles for r in group if r):
@@ -185,10 +243,14 @@ def _emissions(scene: Scene, paragraphs: Sequence[Paragraph], outside: list[str]
     index = {id(person): i for i, person in enumerate(scene.people)}
     scores = np.zeros((len(scene.turns), len(scene.people)))
     for n, turn in enumerate(scene.turns):
-        head = " ".join(outside[max(0, turn.first - 6) : turn.first]) + " " + turn.before
+        at = turn.first + shift
+        head = " ".join(outside[max(0, at - 6) : at]) + " " + turn.before
         recent = _recent(head, cast)
         for subject, role in zip(tags[n], roles[n], strict=True):
             scores[n] += _score_subject(subject, scene, recent, narrator, role)
+        signed = _signed(turn, cast)
+        if signed and id(signed) in index:
+            scores[n, index[id(signed)]] += 2 * _NAMED
         called, about = vocatives(turn.text, cast)
         for who, points in [(called, -_CALLED), (about, -_ABOUT)]:
             for person in who & index.keys():
@@ -198,15 +260,20 @@ def _emissions(scene: Scene, paragraphs: Sequence[Paragraph], outside: list[str]
                 scores[n + 1, index[person]] += _ANSWERS
             if n and not scene.apart[n]:
                 scores[n - 1, index[person]] += _ASKED
+        for gender in _addressed(turn.text):
+            for i, person in enumerate(scene.people):
+                fit = _NEAR if person.gender == gender else -_NEAR if person.gender else 0.0
+                for other in (n - 1, n + 1):
+                    if 0 <= other < len(scene.turns) and not scene.apart[max(n, other)]:
+                        scores[other, i] += fit
         for m in cast.find(" ".join([turn.before, *turn.gaps, turn.after])):
             if id(m.person) in index:
                 scores[n, index[id(m.person)]] += _NEAR
-        if scene.apart[n] and recent and not turn.before and id(recent[0]) in index:
-            scores[n, index[id(recent[0])]] += _NEAR
-        if n == 0:
-            for person in recent[:4]:
-                if id(person) in index:
-                    scores[n, index[id(person)]] += 0.4
+        present = [key for key in recent if key in index]
+        if scene.apart[n] and present and not turn.before:
+            scores[n, index[present[0]]] += _NEAR
+        for key in present[:4] if n == 0 else ():
+            scores[n, index[key]] += 0.4
     if narrator and not any(s.pronoun == "i" for group in tags for s in group):
         scores[:, index[id(narrator)]] -= 0.5
     return scores
@@ -245,23 +312,46 @@ def _chain(scores: np.ndarray, scene: Scene) -> np.ndarray:
     return best
 
 
-def attribute(paragraphs: Sequence[Paragraph], turns: Sequence[Turn], cast: Cast, narrator: Person | None) -> None:
+def _signed(turn: Turn, cast: Cast) -> Person | None:
+    """Return who signs a quotation of several paragraphs: a letter."""
+    last = turn.parts[-1].strip(" ._")
+    if turn.first == turn.last or len(last.split()) > 8:
+        return None
+    named = [m for m in cast.find(last.title() if last.isupper() else last) if m.end == len(last)]
+    return named[-1].person if named else None
+
+
+def add_roles(turns: Iterable[Turn], cast: Cast) -> None:
+    """Add the nameless speakers of a book to its cast, so that their mentions count before they first speak."""
+    for turn in turns:
+        for subject in subjects_of(turn, "", cast):
+            _role(subject, cast)
+
+
+def attribute(
+    paragraphs: Sequence[Paragraph],
+    turns: Sequence[Turn],
+    cast: Cast,
+    narrators: Sequence[Person | None],
+    lead: Sequence[str] = (),
+) -> None:
     """Set each turn's ``speaker`` to a name of the cast, or leave None where no rule decides.
 
     Args:
         paragraphs: one chapter's.
         turns: its quotations, from `persllm.ingest.quotes.mark`.
         cast: the people of the book; nameless speakers (``the old man``) are added to it.
-        narrator: who says ``I`` outside the quotations, or None where nobody is known to.
+        narrators: for each paragraph, who says ``I`` outside the quotations; None where nobody does.
+        lead: the narration that goes before the chapter.
     """
-    outside = _outside(paragraphs, turns)
+    outside = [*lead, *narration(paragraphs, turns)]
     for scene in scenes(paragraphs, turns):
-        scores = _emissions(scene, paragraphs, outside, cast, narrator)
+        scores = _emissions(scene, outside, len(lead), cast, narrators[scene.turns[0].first])
         if not scores.shape[1]:
             continue
         best = _chain(scores, scene)
-        for row, turn in zip(best, scene.turns, strict=True):
+        for n, (row, turn) in enumerate(zip(best, scene.turns, strict=True)):
             first = int(row.argmax())
             rest = np.delete(row, first)
-            if not rest.size or row[first] - rest.max() >= MARGIN:
+            if scores[n, first] > _FLOOR and (not rest.size or row[first] - rest.max() >= MARGIN):
                 turn.speaker = scene.people[first].name

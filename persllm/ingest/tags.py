@@ -15,16 +15,18 @@ _NOUN = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT_PRONOUN = r"(?:he|she|I|they|we)"
-_INVERTED = re.compile(rf"^[\s,;\u2014-]*(?:and\s+|then\s+|thus\s+|so\s+)?(?:{_VERB})\s+(?:\w+ly\s+)?(?=\S)", re.IGNORECASE)
+_INVERTED = re.compile(
+    rf"^[\s,;\u2014-]*(?:and\s+|then\s+|thus\s+|so\s+)?(?:{_VERB})\s+(?:\w+ly\s+)?(?=\S)", re.IGNORECASE
+)
 _SAYS = re.compile(rf"\b(?:{_VERB})\b", re.IGNORECASE)
 _NOMINATIVE = re.compile(r"(?<![\w'])(he|she|I|they)(?![\w'])", re.IGNORECASE)
 _BOUND = re.compile(
-    r"(?:\b(?:that|which|who|whom|when|while|whilst|as|if|than|how|what|where|whether|because|of|to|at|with|by|from|for|on|in|and|upon|"
+    r"(?:\b(?:that|which|who|whom|when|while|whilst|as|if|than|how|what|where|whether|because|of|to|at|with|by|from|on|in|upon|"
     r"towards?|after|before|about|or|into|against|between|than|did|was|had)\s+(?:\w+\s+)?|'s\s+)$",
     re.IGNORECASE,
 )
 _STOPS = frozenset(
-    "to with in as who and from at on of by for when while after before again then but that said which was had whose without".split()
+    ["to", "with", "in", "as", "who", "and", "from", "at", "on", "of", "by", "for", "when", "while", "after", "before", "again", "then", "but", "that", "said", "which", "was", "had", "whose", "without"]
 )
 
 
@@ -60,7 +62,9 @@ def _noun(text: str, said: bool) -> Subject | None:
     head = kept[-1].lower()
     gender = FAMILY.get(head, "M" if head in MALE_NOUNS else "F" if head in FEMALE_NOUNS else "")
     owner = match.group("owner").lower()
-    return Subject(said, phrase=f"{owner} {' '.join(kept)}", owner=owner, gender=gender, kin=head if head in FAMILY else "")
+    return Subject(
+        said, phrase=f"{owner} {' '.join(kept)}", owner=owner, gender=gender, kin=head if head in FAMILY else ""
+    )
 
 
 def _subject_at(text: str, cast: Cast, said: bool) -> Subject | None:
@@ -77,9 +81,37 @@ def _subject_at(text: str, cast: Cast, said: bool) -> Subject | None:
     return _noun(text, said)
 
 
+_ANSWER = re.compile(r"^[\s,;\u2014-]*(?:was|were|came)\s+(?=\S)")
+_ANSWERED = re.compile(
+    r"\s+(?:\w+\s+)?(?:answer|reply|response|retort|exclamation|rejoinder|question|comment|words?)\b"
+)
+_LETTER = re.compile(r"\b(?:letter|note|lines|answer|message|reply|words)\b[^.;]*?\b(?:from|of)\s+(?=\S)")
+_DIRECT = re.compile(
+    r"\b(?:the|my|his|her|our|their)\s+(?:\w+\s+){0,2}?\w+(?=\s+(?:\w+ly\s+|had\s+|then\s+|thus\s+|again\s+)*$)",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"\b(?:I|and|he|she|they|who|which|as|had|when|of|in)\b")
+_PASSIVE = re.compile(r"\bby\s+(?=[A-Z])")
+
+
+def _answer(text: str, cast: Cast) -> Subject | None:
+    """Return who speaks in ``was her answer`` and ``was Mr. Emerson's reply``."""
+    lead = _ANSWER.match(text)
+    rest = text[lead.end() :] if lead else ""
+    owner = re.match(r"(his|her|my)(?!\w)", rest)
+    if owner and _ANSWERED.match(rest[owner.end() :]):
+        return Subject(True, pronoun={"his": "he", "her": "she", "my": "i"}[owner.group()])
+    for mention in cast.find(rest[:40]):
+        if mention.start == 0 and _ANSWERED.match(rest[mention.end :].removeprefix("'s").removeprefix("\u2019s")):
+            return Subject(True, mention=mention)
+    return None
+
+
 def tag_after(narration: str, cast: Cast) -> Subject | None:
     """Return who speaks by the words after a quotation: ``said his lady``, ``Jane replied``, or ``She smiled``."""
     text = narration.strip()
+    if answer := _answer(text, cast):
+        return answer
     inverted = _INVERTED.match(text)
     if inverted:
         found = _subject_at(text[inverted.end() :], cast, said=True)
@@ -102,19 +134,39 @@ def tag_before(narration: str, cast: Cast) -> Subject | None:
     leads = last.endswith((",", ":", "\u2014", "--", ";"))
     says = bool(said) and (leads or len(last) - said[-1].end() < 40)
     limit = said[-1].start() if says else len(last)
+    passive = list(_PASSIVE.finditer(last)) if leads else []
+    if (
+        passive
+        and (by := _subject_at(last[passive[-1].end() :], cast, said=True))
+        and len(last) - passive[-1].end() < 30
+    ):
+        return by
     if says:
         inverted = _subject_at(last[said[-1].end() :].lstrip(), cast, said=True)
         if inverted and (inverted.pronoun or inverted.mention) and re.search(r"(?:^|then|thus|so)\s*$", last[:limit]):
             return inverted
+    letter = _LETTER.search(last) if last.rstrip("-\u2014").endswith((":", ",", ".")) else None
+    if letter and (by := _subject_at(last[letter.end() :], cast, said=True)):
+        return by
     found: list[tuple[int, bool, Subject]] = []
     for mention in cast.find(last[:limit]):
         if not re.match(r"['\u2019]s?\s", last[mention.end :]):
             found.append((mention.start, False, Subject(says or leads, mention=mention)))
     for match in _NOMINATIVE.finditer(last[:limit]):
         found.append((match.start(), False, Subject(says or leads, pronoun=match.group().lower())))
+    direct = _DIRECT.search(last[:limit]) if says else None
+    if (
+        direct
+        and not _BOUND.search(last[: direct.start()])
+        and not _CLAUSE.search(direct.group())
+        and (subject := _noun(direct.group(), said=True))
+    ):
+        return subject
     opening = _noun(last, says or leads)
     if opening and opening.gender and not (opening.phrase.split()[0] == "her" and opening.gender == ""):
         found.append((0, False, opening))
     found.sort(key=lambda entry: entry[0])
     free = [subject for at, _, subject in found if not _BOUND.search(last[:at])]
-    return free[-1] if says and free else free[0] if free else found[0][2] if found and found[0][0] == 0 else None
+    if says:
+        return free[-1] if free else found[-1][2] if found else None
+    return free[0] if free else None
