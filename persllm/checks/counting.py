@@ -51,7 +51,7 @@ _TITLES = {"Mrs", "Miss", "Sir", "Lady", "Lord", "the", "The", "von", "van"}
 
 
 def naming(data: Data) -> dict[str, tuple[int, int, list[str]]]:
-    """Return, for questions and responses, how many name the persona, of how many, and the first places."""
+    """Return, for questions and responses, how many name the persona, of how many, and the first place."""
     words = names(data)
     if not words:
         return {}
@@ -59,7 +59,7 @@ def naming(data: Data) -> dict[str, tuple[int, int, list[str]]]:
     found = {}
     for kind, texts in (("questions", data.questions()), ("responses", data.responses())):
         places = [text.place for text in texts if pattern.search(text.text)]
-        found[kind] = len(places), len(texts), places[:3]
+        found[kind] = len(places), len(texts), places[:1]
     return found
 
 
@@ -79,9 +79,9 @@ def warnings(data: Data) -> list[str]:
         told.append(f"stages are out of balance: {', '.join(f'{n} items for {stage!r}' for stage, n in sizes.items())}")
     alone = twins(data)[1]
     if alone:
-        told.append(f"{len(alone)} premise items have no twin, the first at {alone[0]}")
+        told.append(f"premise items without a twin: {len(alone)}, the first at {alone[0]}")
     if data.kind == "pack" and not data.items:
         told.append("no items yet: questions, leakage and voice cannot be looked at")
     if data.skipped:
-        told.append(f"{data.skipped} rows have no question with an answer and are passed over")
+        told.append(f"rows passed over, having no question with an answer: {data.skipped}")
     return told

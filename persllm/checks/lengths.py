@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from persllm.answer import render
 from persllm.checks.reading import Data
-from persllm.models import package_gguf
+from persllm.models import local_folder, package_gguf
 from persllm.prompting import GENERIC, Source, build
 from persllm.records import Item
 from persllm.schema import Model
@@ -33,8 +34,13 @@ class Length:
     """How many are longer than ``model.max_length``."""
 
 
-def tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """Return the configured model's tokenizer; a packaged one is read from its GGUF file, and nothing is written.
+@functools.lru_cache(maxsize=1)
+def tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """Return a base model's tokenizer; a packaged one is read from its GGUF file, and nothing is written.
+
+    Args:
+        path: as ``model.path``.
+        revision: as ``model.revision``.
 
     Raises:
         UserError: there is none, or it has no chat template.
@@ -43,10 +49,11 @@ def tokenizer(model: Model) -> PreTrainedTokenizerBase:
 
     from persllm.language_model import load_tokenizer
 
-    if model.path.startswith("package:"):
-        gguf = package_gguf(model.path.removeprefix("package:"))
+    if path.startswith("package:"):
+        gguf = package_gguf(path.removeprefix("package:"))
         return AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    return load_tokenizer(model.path, model.revision)
+    folder = local_folder(path)
+    return load_tokenizer(str(folder) if folder else path, revision)
 
 
 def _length(counted: list[tuple[int, str]], limit: int) -> Length:
@@ -64,7 +71,7 @@ def lengths(data: Data, model: Model) -> dict[str, Length]:
     """
     from persllm.language_model import chat_ids, text_ids
 
-    words = tokenizer(model)
+    words = tokenizer(model.path, model.revision)
     kinds = {"paragraphs": data.paragraphs(), "questions": data.questions(), "responses": data.responses()}
     found = {
         kind: [(len(text_ids(words, text.text)), text.place) for text in texts]

@@ -88,7 +88,7 @@ def read(path: str) -> Data:
             if all((folder / f"{part}.jsonl").is_file() for part in PARTS):
                 return _split(folder, root.name)
         raise UserError(
-            f"{path}: neither persona.yaml (a pack) nor train, dev and test.jsonl (a split) is in this folder"
+            f"{path}: this folder has neither persona.yaml (a pack) nor train, dev and test.jsonl (a split)"
         )
     if not root.is_file():
         raise UserError(

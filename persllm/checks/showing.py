@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_HOW = "names masked; from speech.txt to responses"
+
+
 @dataclass(frozen=True)
 class Report:
     """All that was found about one data set."""
@@ -36,10 +39,11 @@ class Report:
 
 def look(data: Data, config: Config) -> Report:
     """Look at one data set in every way."""
+    # First, because it imports what silences the progress bars of loading models.
+    measured = lengths(data, config.model)
     kinds = {"paragraphs": data.paragraphs(), "questions": data.questions(), "responses": data.responses()}
     twice = {kind: likeness.duplicates(texts, config.split) for kind, texts in kinds.items() if texts}
     leakage = likeness.leakage(data, config.split) if data.items else None
-    measured = lengths(data, config.model)
     spoken = voice.stages(data, counting.names(data)) if data.card else None
     told = counting.warnings(data) + _warnings(twice, leakage, measured, spoken, config)
     return Report(
@@ -77,9 +81,8 @@ def _warnings(
         told.append(f"a test question is as near as {leakage.nearest:.2f} to one of training")
     for kind, length in measured.items():
         if length.cut:
-            told.append(
-                f"{length.cut} {kind} are longer than model.max_length={config.model.max_length} and would be cut"
-            )
+            limit = f"model.max_length={config.model.max_length}"
+            told.append(f"longer than {limit}, and so to be cut: {length.cut} of {length.texts} {kind}")
     if spoken and spoken.p >= 0.05:
         told.append(
             f"the stages' voices are not told apart: accuracy {spoken.accuracy:.2f}, chance {spoken.chance:.2f}"
@@ -101,7 +104,7 @@ def as_json(reports: list[Report], several: Voice | None) -> dict[str, Any]:
     made = []
     for report in reports:
         fields = {f.name: plain(getattr(report, f.name)) for f in dataclasses.fields(report) if f.name != "data"}
-        made.append({"name": report.data.name, "kind": report.data.kind, **fields})
+        made.append({"name": report.data.name, "kind": report.data.kind, "root": str(report.data.root), **fields})
     return {"checked": made, "speakers": plain(several), "warnings": sum(len(r.warnings) for r in reports)}
 
 
@@ -124,8 +127,10 @@ def show(console: Console, report: Report, config: Config) -> None:
         _naming(console, report)
     _lengths(console, report, config)
     if report.voice:
-        _title(console, "voice", "names masked; trained on speech paragraphs, tried on responses to other paragraphs")
+        _title(console, "voice of the stages", _HOW)
         _told(console, report.voice)
+    if report.warnings:
+        console.print()
     for text in report.warnings:
         console.print(f"warning: {text}", style="yellow")
     console.print()
@@ -156,7 +161,7 @@ def _counts(console: Console, report: Report) -> None:
 
 
 def _duplicates(console: Console, report: Report, config: Config) -> None:
-    _title(console, "duplicates", f"near: cosine of at least {config.split.duplicate_cosine:g}; twins may be alike")
+    _title(console, "duplicates", f"near: cosine from {config.split.duplicate_cosine:g}; twins may be alike")
     table = verbs.table(("", "texts", "exact", "near", "worst"), right=("texts", "exact", "near"))
     for kind, found in report.duplicates.items():
         worst = "\n".join(f"{cosine:.2f} {here} = {there}" for cosine, here, there in found.worst)
@@ -166,14 +171,16 @@ def _duplicates(console: Console, report: Report, config: Config) -> None:
 
 def _leakage(console: Console, found: Leakage, config: Config, data: Data) -> None:
     if data.parts is None:
-        how = f"parted by paragraph, split.test={config.split.test:g} split.dev={config.split.dev:g}"
+        how = f"by paragraph, split.test={config.split.test:g} split.dev={config.split.dev:g}"
     else:
         how = "the parts as they are"
     _title(console, "leakage", how)
     parts = ", ".join(f"{count} {part}" for part, count in found.items.items())
     if data.parts is None:
-        parts += f"; {found.dropped} dropped as near-duplicates, {verbs.many(found.tied, 'paragraph')} tied to another"
+        parts += f"; {found.dropped} dropped as (near-)duplicates"
     console.print(f"items: {parts}")
+    if found.tied:
+        console.print(f"{verbs.many(found.tied, 'paragraph')} kept in the part of another one, being so alike")
     words = f"{likeness.NGRAM} words in a row"
     console.print(f"test items that share {words} with training: {found.overlapping} of {found.held}")
     for gram, here, there in found.overlaps:
@@ -185,10 +192,10 @@ def _leakage(console: Console, found: Leakage, config: Config, data: Data) -> No
 
 
 def _naming(console: Console, report: Report) -> None:
-    _title(console, "names", "a text that names the persona gives the answer away to whoever asks who speaks")
+    _title(console, "names of the persona", "they give away who speaks")
     for kind, (count, texts, places) in report.naming.items():
-        told = f" (first: {', '.join(places)})" if places else ""
-        console.print(f"{kind}: {count} of {texts}{told}")
+        told = f", first at {places[0]}" if places else ""
+        console.print(f"{kind}: {count} of {texts}{told}", soft_wrap=True)
 
 
 def _lengths(console: Console, report: Report, config: Config) -> None:
@@ -204,8 +211,9 @@ def _lengths(console: Console, report: Report, config: Config) -> None:
 
 def show_speakers(console: Console, found: Voice) -> None:
     """Print how well several personas are told apart."""
-    told = "names masked; trained on speech paragraphs, tried on responses to other paragraphs"
-    console.print(f"who speaks, {len(found.labels)} ways ({told})", style="bold")
+    from rich.text import Text
+
+    console.print(Text.assemble(("voice of the personas", "bold"), f" ({_HOW})"))
     _told(console, found)
     console.print()
 
@@ -213,11 +221,12 @@ def show_speakers(console: Console, found: Voice) -> None:
 def _told(console: Console, found: Voice) -> None:
     p = "p < 0.0001" if found.p < 1e-4 else f"p = {found.p:.4f}"
     console.print(
-        f"accuracy {found.accuracy:.3f} ({found.right} of {found.tested} responses), chance {found.chance:.3f}, {p}; "
-        f"{found.trained} paragraphs"
+        f"accuracy {found.accuracy:.3f} ({found.right} of {found.tested} responses), chance {found.chance:.3f}, {p}"
     )
-    heads = [f"{i + 1} {label[:7]}" for i, label in enumerate(found.labels)]
-    table = verbs.table(("speaks \\ named", *heads), right=heads)
+    if found.untried:
+        console.print(f"not tried for want of other paragraphs: {verbs.many(found.untried, 'response')}")
+    heads = [str(i + 1) for i in range(len(found.labels))]
+    table = verbs.table(("who speaks, and who was named:", *heads), right=heads)
     for i, row in enumerate(found.confusion):
         table.add_row(f"{i + 1} {found.labels[i]}", *map(str, row))
     console.print(table)

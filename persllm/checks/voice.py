@@ -17,6 +17,8 @@ MASK = "somename"
 FOLDS = 5
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[.!?…]+|\S", re.UNICODE)
 _ENDS = (".", "!", "?", "…", ":", '"', "“", "”", "‘", "(", "—", "-")
+_SHORT = ("Mr", "Mrs", "Ms", "Dr", "St")
+"""Shortened words, whose full stop ends no sentence."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Voice:
     """``[who speaks][who was named]``, in the order of ``labels``."""
     trained: int
     """Speech paragraphs."""
+    untried: int = 0
+    """Responses left out because a speaker had no paragraph that they were not written from."""
 
     @property
     def tested(self) -> int:
@@ -68,10 +72,11 @@ class Voice:
 
 def _starts(words: Sequence[str]) -> Iterable[tuple[str, bool]]:
     """Yield each word and whether it opens a sentence or a quotation, where a capital says nothing."""
-    opens = True
+    opens, last = True, ""
     for word in words:
         yield word, opens
-        opens = word[-1] in _ENDS or (opens and not word[0].isalnum())
+        opens = (word[-1] in _ENDS and last not in _SHORT) or (opens and not word[0].isalnum())
+        last = word
 
 
 def mask(texts: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -148,33 +153,49 @@ def held_out(speech: Sequence[Spoken], responses: Sequence[Spoken], names: Itera
     masked = mask([one.text for one in (*speech, *responses)], names)
     known, asked = masked[: len(speech)], masked[len(speech) :]
     confusion = [[0] * len(labels) for _ in labels]
+    untried = 0
     for fold in range(FOLDS):
         test = [(one.label, text) for one, text in zip(responses, asked, strict=True) if _fold(one.material) == fold]
         train = [(one.label, text) for one, text in zip(speech, known, strict=True) if _fold(one.material) != fold]
         if not test or len({label for label, _ in train}) < len(labels):
+            untried += len(test)
             continue
         for (label, _), told in zip(test, identify(train, test)[1], strict=True):
             confusion[labels.index(label)][labels.index(told)] += 1
-    return Voice(labels, confusion, len(speech)) if any(map(any, confusion)) else None
+    return Voice(labels, confusion, len(speech), untried) if any(map(any, confusion)) else None
 
 
-def _texts(data: Data, by_stage: bool) -> tuple[list[Spoken], list[Spoken]]:
-    def label(stage: str) -> str:
-        return stage if by_stage else data.name
-
-    speech = [Spoken(label(m.stage), m.text, m.id) for m in data.materials if m.kind == "speech"]
+def _texts(data: Data, prefix: str = "") -> tuple[list[Spoken], list[Spoken]]:
+    """Return a persona's speech paragraphs and its responses, labelled by stage."""
+    speech = [Spoken(prefix + m.stage, m.text, m.id) for m in data.materials if m.kind == "speech"]
     origin = {item.id: item.material_id for item in data.items}
-    responses = [Spoken(label(item.stage), item.response, item.material_id) for item in data.items]
-    responses += [Spoken(label(r.stage), r.response, origin[r.item_id]) for r in data.reanswers if r.item_id in origin]
+    responses = [Spoken(prefix + item.stage, item.response, item.material_id) for item in data.items]
+    responses += [
+        Spoken(prefix + r.stage, r.response, origin[r.item_id]) for r in data.reanswers if r.item_id in origin
+    ]
     return speech, responses
 
 
 def stages(data: Data, names: Iterable[str]) -> Voice | None:
     """Return how well one persona's stages are told apart; its re-answers let both stages answer the same questions."""
-    return held_out(*_texts(data, by_stage=True), names)
+    return held_out(*_texts(data), names)
 
 
 def speakers(several: Sequence[Data], names: Iterable[str]) -> Voice | None:
-    """Return how well several personas are told apart."""
-    both = [_texts(data, by_stage=False) for data in several]
-    return held_out([one for speech, _ in both for one in speech], [one for _, told in both for one in told], names)
+    """Return how well several personas are told apart.
+
+    A persona speaks in as many voices as it has stages: the classifier learns each of them, and is right where it names
+    any stage of the right persona.
+    """
+    both = [_texts(data, f"{place}/") for place, data in enumerate(several)]
+    apart = held_out([one for speech, _ in both for one in speech], [one for _, told in both for one in told], names)
+    if apart is None:
+        return None
+    owners = [int(label.partition("/")[0]) for label in apart.labels]
+    kept = sorted(set(owners))
+    confusion = [[0] * len(kept) for _ in kept]
+    for owner, row in zip(owners, apart.confusion, strict=True):
+        for other, count in zip(owners, row, strict=True):
+            confusion[kept.index(owner)][kept.index(other)] += count
+    labels = [several[place].name for place in kept]
+    return Voice(labels, confusion, apart.trained, apart.untried) if len(kept) > 1 else None

@@ -11,7 +11,7 @@ from persllm import verbs
 from persllm.errors import UserError
 
 if TYPE_CHECKING:
-    from persllm.checks.showing import Report
+    from persllm.checks.reading import Data
     from persllm.schema import Config
 
 EXAMPLES = """  persllm data check scrooge                    a shipped pack
@@ -52,37 +52,38 @@ def main(args: argparse.Namespace) -> int:
     # Faults of all paths are told before any slow look at one of them.
     for path in dict.fromkeys(paths):
         try:
-            found.append(reading.read(path))
+            data = reading.read(path)
         except UserError as error:
             faults.append(str(error))
+            continue
+        if any(other.name == data.name for other in found):
+            data.name = path
+        found.append(data)
     if faults:
         raise UserError("\n".join(faults))
-    return _report(args, [_look(data, config) for data in found], config)
+    return _look(args, found, config)
 
 
-def _look(data: object, config: Config) -> Report:
-    from persllm.checks.reading import Data
-    from persllm.checks.showing import look
-
-    assert isinstance(data, Data)
-    return look(data, config)
-
-
-def _report(args: argparse.Namespace, reports: list[Report], config: Config) -> int:
+def _look(args: argparse.Namespace, found: list[Data], config: Config) -> int:
     from persllm.checks import showing
     from persllm.checks.counting import names
     from persllm.checks.voice import speakers
 
-    everybody = [name for report in reports for name in names(report.data)]
-    several = speakers([report.data for report in reports], everybody) if len(reports) > 1 else None
+    console = verbs.console()
+    reports = []
+    for data in found:
+        reports.append(showing.look(data, config))
+        if not args.json:
+            showing.show(console, reports[-1], config)
+    packs = [data for data in found if data.kind == "pack"]
+    several = speakers(packs, [name for data in packs for name in names(data)]) if len(packs) > 1 else None
     if args.json:
         verbs.print_json(showing.as_json(reports, several))
         return 0
-    console = verbs.console()
-    for report in reports:
-        showing.show(console, report, config)
     if several:
         showing.show_speakers(console, several)
+    elif len(packs) > 1:
+        console.print("voice of the personas: not tried; fewer than two have speech paragraphs and responses\n")
     count = sum(len(report.warnings) for report in reports)
-    console.print(f"no fault, {verbs.many(count, 'warning')}")
+    console.print(f"no faults, {verbs.many(count, 'warning')}")
     return 0

