@@ -66,13 +66,12 @@ class Cast:
 
     def role(self, phrase: str, gender: str) -> Person:
         """Return the nameless person that the text calls ``phrase``, made where it is new."""
-        key = phrase[0].lower() + phrase[1:]
-        if key not in self.by_name:
-            person = Person(key, {key, key[0].upper() + key[1:]}, gender, role=True)
+        if phrase not in self.by_name:
+            person = Person(phrase, {phrase, phrase[0].upper() + phrase[1:]}, gender, role=True)
             self.people.append(person)
             self.by_name |= dict.fromkeys(person.names, person)
             self._compile()
-        return self.by_name[key]
+        return self.by_name[phrase]
 
 
 def _titled(text: str) -> Counter[tuple[str, str]]:

@@ -35,7 +35,7 @@ def _line(turn: Turn, paragraphs: Sequence[Paragraph]) -> Line:
 def _conversations(section: Section, persona: str) -> list[Line]:
     """Return the segments of a chapter; a tale is no turn of a conversation but ends it."""
     paragraphs, found = section.chapter.paragraphs, []
-    for scene in scenes(paragraphs, section.turns):
+    for scene in scenes(paragraphs, section.turns, section.narrators):
         lines: list[Line] = []
         for turn in scene.turns:
             if tale(turn, paragraphs):
@@ -51,10 +51,10 @@ def _conversations(section: Section, persona: str) -> list[Line]:
 
 
 def _narration(section: Section) -> list[Paragraph]:
-    """Return the paragraphs in which nobody speaks, and that are more than a heading or a date."""
+    """Return the paragraphs in which nobody speaks, and that are whole sentences: no date, no lead of a quotation."""
     spoken = {row for turn in section.turns for row in range(turn.first, turn.last + 1)}
     plain = [p for row, p in enumerate(section.chapter.paragraphs) if row not in spoken]
-    return [p for p in plain if not frame(p.text) and (words(p.text) > 6 or p.text[-1] in ".!?")]
+    return [p for p in plain if not frame(p.text) and p.text[-1] in ".!?)\"\u201d\u2019'" and words(p.text) > 2]
 
 
 def _about(paragraphs: Sequence[Paragraph], cast: Cast, persona: str) -> list[Paragraph]:

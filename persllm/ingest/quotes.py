@@ -57,10 +57,7 @@ def style_of(text: str) -> str:
         "curly single": len(re.findall(r"(?<!\w)\u2018(?=\w)", text)),
         "single": len(re.findall(_SINGLE_CLOSE, text)),
     }
-    best = max(counts, key=lambda name: counts[name])
-    doubles = max(("curly", "straight"), key=lambda name: counts[name])
-    # Inside double quotations single ones are nested, however many there are.
-    return best if counts[best] > 3 * counts[doubles] else doubles
+    return max(counts, key=lambda name: counts[name])
 
 
 def inner_style(style: str) -> str:

@@ -10,7 +10,7 @@ from persllm.ingest.text import words
 TURNS = 5
 FULL = 250
 """Words after which a segment takes no further turn."""
-LEAST = 8
+LEAST = 5
 """Words of a segment; shorter ones tell nothing and are left out."""
 UNKNOWN = "Someone"
 """How a speaker whom nothing tells is called in a segment."""

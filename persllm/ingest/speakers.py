@@ -8,7 +8,9 @@ who answers himself. Where the best speaker leads the next by less than `MARGIN`
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,11 +29,13 @@ PAUSE = 60
 _FLOOR = -3.0
 _NAMED, _ACTS, _ROLE = 14.0, 4.0, 11.0
 _GENDER = 9.0
-_CALLED, _ABOUT, _ANSWERS, _ASKED = 5.0, 1.2, 2.5, 1.2
-_NEAR, _SUBJECT = 0.8, 2.0
-_AGAIN, _BACK, _AGAIN_APART, _BACK_APART = -3.0, 2.2, -0.6, 1.0
-_RECENT, _KIN, _DECAY = 2.6, 6.0, 0.75
+_CALLED, _ABOUT, _ANSWERS, _ASKED = 5.0, 1.8, 2.5, 1.2
+_NEAR = 1.2
+_AGAIN, _BACK, _AGAIN_APART, _BACK_APART = -3.0, 2.2, -0.6, 0.6
+_RECENT, _KIN, _DECAY, _KEPT = 1.2, 6.0, 0.36, 0.6
+_PRESENT, _LATER = 0.6, 1.0
 _OBLIQUE = re.compile(r"\b(?:to|of|with|from|at|for|by|on|upon|about|than|and|that|which|in)\s+(?:\w+\s+)?$")
+_CHILDREN = {"sister": "F", "brother": "M", "daughter": "F", "son": "M"}
 _PARENTS = {
     "wife": "Mrs.",
     "lady": "Mrs.",
@@ -69,14 +73,19 @@ def narration(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[st
     return outside
 
 
-def scenes(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[Scene]:
-    """Cut a chapter's turns into conversations: no more than `PAUSE` words of narration between two of them."""
+def scenes(
+    paragraphs: Sequence[Paragraph], turns: Sequence[Turn], narrators: Sequence[Person | None]
+) -> list[Scene]:
+    """Cut a chapter's turns into conversations.
+
+    Within one, no more than `PAUSE` words of narration stand between two turns, and the narrator does not change.
+    """
     outside = [words(text) for text in narration(paragraphs, turns)]
     found: list[Scene] = []
     for before, turn in zip([None, *turns], turns, strict=False):
         between = sum(outside[before.last + 1 : turn.first]) if before else 0
         lead = words(turn.before)
-        if before is None or between + lead > PAUSE:
+        if before is None or between + lead > PAUSE or narrators[before.last] is not narrators[turn.first]:
             found.append(Scene([]))
         found[-1].turns.append(turn)
         found[-1].apart.append(between > 0 or lead > 25)
@@ -149,17 +158,21 @@ def _role(subject: Subject, cast: Cast) -> Person | None:
 
 
 def _relative(subject: Subject, scene: Scene, recent: dict[int, tuple[Person, float]]) -> Person | None:
-    """Return the husband, wife or parent, of the family of the latest person that ``his`` or ``her`` may mean."""
-    title = _PARENTS.get(subject.kin)
+    """Return the relative of the latest person that ``his`` or ``her`` may mean, by their family's name."""
     owner = {"his": "M", "her": "F"}.get(subject.owner)
-    if not title or not owner:
+    title, gender = _PARENTS.get(subject.kin), _CHILDREN.get(subject.kin)
+    if not owner or not (title or gender):
         return None
     couple = subject.kin in ("wife", "lady", "husband")
     for person in [p for p, _ in recent.values()] + scene.people:
         if person.gender != owner or not person.family or (couple and not person.name.startswith(("Mr.", "Mrs."))):
             continue
         for other in scene.people:
-            if other is not person and other.name == f"{title} {person.family}":
+            same = other.family == person.family and other is not person and not other.vague
+            if same and title and other.name.startswith(f"{title} "):
+                return other
+            # The parents of a family are nobody's brother or sister, unless nobody else is there.
+            if same and gender == other.gender and other.name.split()[0] != "Mrs.":
                 return other
     return None
 
@@ -200,15 +213,24 @@ def _score_subject(
 
 
 def _recent(text: str, cast: Cast) -> dict[int, tuple[Person, float]]:
-    """Return how present each person is at the end of a narration: subjects and late mentions more."""
+    """Return how present each person is at the end of a narration: subjects and late mentions more.
+
+    A ``she`` keeps the woman present who was so most.
+    """
     weights: dict[int, tuple[Person, float]] = {}
-    parts = sentences(text)[-12:]
-    for age, sentence in enumerate(reversed(parts)):
+    for sentence in sentences(text)[-12:]:
+        weights = {key: (person, weight * _DECAY) for key, (person, weight) in weights.items()}
         for number, mention in enumerate(cast.find(sentence)):
             owned = re.match(r"['\u2019]s?\s", sentence[mention.end :]) is not None
             part = 0.25 if owned else 1.0 if number or _OBLIQUE.search(sentence[: mention.start]) else 1.8
-            person, sofar = weights.get(id(mention.person), (mention.person, 0.0))
-            weights[id(person)] = person, sofar + part * _DECAY**age
+            part *= 0.3 if mention.person.vague else 1.0
+            _, sofar = weights.get(id(mention.person), (None, 0.0))
+            weights[id(mention.person)] = mention.person, sofar + part
+        for pronoun, gender in (("he", "M"), ("she", "F")):
+            those = [key for key, (person, _) in weights.items() if person.gender == gender]
+            if those and re.search(rf"\b{pronoun}\b", sentence, re.IGNORECASE):
+                best = max(those, key=lambda key: weights[key][1])
+                weights[best] = weights[best][0], weights[best][1] + _KEPT
     return dict(sorted(weights.items(), key=lambda entry: -entry[1][1]))
 
 
@@ -223,6 +245,18 @@ def subjects_of(turn: Turn, lead: str, cast: Cast) -> list[Subject]:
     kept = [subject for subject in found if subject]
     said = [subject for subject in kept if subject.said]
     return said[:1] if said else kept
+
+
+def _entrances(outside: Sequence[str], start: int, scene: Scene, cast: Cast) -> dict[int, int]:
+    """Return the paragraph at which each person is first named, by the narration or by a speaker."""
+    found: dict[int, int] = {}
+    for row, text in enumerate(outside, start):
+        for mention in cast.find(text):
+            found.setdefault(id(mention.person), row)
+    for turn in scene.turns:
+        for person in vocatives(turn.text, cast)[0]:
+            found[person] = min(found.get(person, turn.first), turn.first)
+    return found
 
 
 def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrator: Person | None) -> np.ndarray:
@@ -241,8 +275,12 @@ def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrato
         if role not in scene.people:
             scene.people.append(role)
     index = {id(person): i for i, person in enumerate(scene.people)}
-    scores = np.zeros((len(scene.turns), len(scene.people)))
+    named = Counter(id(mention.person) for mention in cast.find(around))
+    present = [_PRESENT * math.log1p(0.0 if person.vague else named[id(person)]) for person in scene.people]
+    scores = np.tile(np.array(present), (len(scene.turns), 1))
+    enters = _entrances(outside[max(0, first - 6) : last + 1], max(0, first - 6) - shift, scene, cast)
     for n, turn in enumerate(scene.turns):
+        scores[n] -= [_LATER * (enters.get(id(person), -1) > turn.last) for person in scene.people]
         at = turn.first + shift
         head = " ".join(outside[max(0, at - 6) : at]) + " " + turn.before
         recent = _recent(head, cast)
@@ -269,10 +307,10 @@ def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrato
         for m in cast.find(" ".join([turn.before, *turn.gaps, turn.after])):
             if id(m.person) in index:
                 scores[n, index[id(m.person)]] += _NEAR
-        present = [key for key in recent if key in index]
-        if scene.apart[n] and present and not turn.before:
-            scores[n, index[present[0]]] += _NEAR
-        for key in present[:4] if n == 0 else ():
+        latest = [key for key in recent if key in index]
+        if scene.apart[n] and latest and not turn.before:
+            scores[n, index[latest[0]]] += _NEAR
+        for key in latest[:4] if n == 0 else ():
             scores[n, index[key]] += 0.4
     if narrator and not any(s.pronoun == "i" for group in tags for s in group):
         scores[:, index[id(narrator)]] -= 0.5
@@ -345,7 +383,7 @@ def attribute(
         lead: the narration that goes before the chapter.
     """
     outside = [*lead, *narration(paragraphs, turns)]
-    for scene in scenes(paragraphs, turns):
+    for scene in scenes(paragraphs, turns, narrators):
         scores = _emissions(scene, outside, len(lead), cast, narrators[scene.turns[0].first])
         if not scores.shape[1]:
             continue

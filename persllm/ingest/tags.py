@@ -25,6 +25,7 @@ _BOUND = re.compile(
     r"towards?|after|before|about|or|into|against|between|than|did|was|had)\s+(?:\w+\s+)?|'s\s+)$",
     re.IGNORECASE,
 )
+_GOVERNED = re.compile(r"(?:\b(?:of|to|at|with|by|from|on|in|upon|about|towards?)\s+(?:\w+\s+)?|'s\s+)$", re.IGNORECASE)
 _STOPS = frozenset(
     ["to", "with", "in", "as", "who", "and", "from", "at", "on", "of", "by", "for", "when", "while", "after", "before", "again", "then", "but", "that", "said", "which", "was", "had", "whose", "without"]
 )
@@ -52,7 +53,7 @@ def _noun(text: str, said: bool) -> Subject | None:
         return None
     kept: list[str] = []
     for word in match.group("words").split():
-        if word.lower() in _STOPS or word.endswith("ly") or _SAYS.fullmatch(word):
+        if word.lower() in _STOPS or word.endswith("ly") or _SAYS.fullmatch(word) or (kept and word.endswith("ed")):
             break
         kept.append(word)
         if word.lower() in FAMILY or word.lower() in MALE_NOUNS or word.lower() in FEMALE_NOUNS:
@@ -90,6 +91,8 @@ _DIRECT = re.compile(
     r"\b(?:the|my|his|her|our|their)\s+(?:\w+\s+){0,2}?\w+(?=\s+(?:\w+ly\s+|had\s+|then\s+|thus\s+|again\s+)*$)",
     re.IGNORECASE,
 )
+_OPENS = re.compile(r"(?:^|[,;:.!?)\u2014-]\s*|\b(?:and|but|for|then|yet|so|nor|because|until|till|poor|as|when|now)\s+)[\"'\u201c\u201d]*$")
+_ADVERBS = re.compile(r"\s+(?:\w+ly\s+|had\s+|then\s+|thus\s+|again\s+)*")
 _CLAUSE = re.compile(r"\b(?:I|and|he|she|they|who|which|as|had|when|of|in)\b")
 _PASSIVE = re.compile(r"\bby\s+(?=[A-Z])")
 
@@ -165,8 +168,16 @@ def tag_before(narration: str, cast: Cast) -> Subject | None:
     opening = _noun(last, says or leads)
     if opening and opening.gender and not (opening.phrase.split()[0] == "her" and opening.gender == ""):
         found.append((0, False, opening))
+    for at, _, subject in found if says else ():
+        end = subject.mention.end if subject.mention else at + len(subject.pronoun)
+        if _ADVERBS.fullmatch(last[end:limit]) and not _GOVERNED.search(last[:at]):
+            return subject
     found.sort(key=lambda entry: entry[0])
-    free = [subject for at, _, subject in found if not _BOUND.search(last[:at])]
+    free = [
+        subject
+        for at, _, subject in found
+        if not _BOUND.search(last[:at]) and (not subject.mention or _OPENS.search(last[:at]))
+    ]
     if says:
-        return free[-1] if free else found[-1][2] if found else None
+        return free[-1] if free else found[-1][2] if found else opening
     return free[0] if free else None
