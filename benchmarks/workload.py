@@ -66,7 +66,7 @@ def _pairs(config: Config, own: _Pack, others: list[_Pack]) -> list[Any]:
         made += pairs.cross_stage(own.parts["train"], own.reanswers)
     if config.pairs.cross_persona:
         pool = [item for other in others for item in other.parts["train"]]
-        made += pairs.cross_persona(own.parts["train"], pool, config.pairs.rank, config.pairs.embedder)
+        made += pairs.cross_persona(own.parts["train"], pool, config.pairs.rank, config.pairs.embedder)[0]
     # Interleaved, so that the first steps meet both kinds as the shuffled run does.
     return made[::2] + made[1::2]
 

@@ -40,4 +40,8 @@ def embed(texts: list[str], embedder: str) -> Vectors:
         texts: any texts, at least one; each is cut at the embedder's maximum length.
         embedder: ``package:NAME`` (its folder ``model/``), a folder, or a hub id.
     """
-    return np.stack([_embed_one(text, embedder) for text in texts])
+    first = _embed_one(texts[0], embedder)
+    found = np.empty((len(texts), len(first)), np.float32)
+    for row, text in enumerate(texts):
+        found[row] = _embed_one(text, embedder)
+    return found

@@ -1,13 +1,15 @@
-"""The steps around training: split, pairs, general, evaluate."""
+"""The steps around training: materials, annotate, pairs, general, evaluate."""
 
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from persllm import records
 from persllm.answer import prefix
+from persllm.embeddings import embed
 from persllm.errors import UserError
 from persllm.language_model import text_ids
 from persllm.records import GeneralItem, Generation, Item, Reanswer, Score
@@ -30,69 +32,6 @@ def item(name, material="m1", pattern="knowledge", twin=None, stage="early", que
         response=f"answer {name}",
         annotator="recorded",
     )
-
-
-# ---- split ----
-
-
-@pytest.fixture(scope="module")
-def parted(lab):
-    """The split of the first persona: its artifacts, and all annotated items."""
-    step = lab.cell("prompt_none").generate.inputs["split"]
-    artifacts = lab.run(step)
-    return artifacts, records.read(Item, lab.run(step.inputs["annotate"]) / "items.jsonl")
-
-
-def test_no_paragraph_feeds_two_parts(parted):
-    artifacts, items = parted
-    parts = {name: split.read(artifacts, name) for name in split.PARTS}
-    sources = [{one.material_id for one in found} for found in parts.values()]
-    assert len(set().union(*sources)) == sum(map(len, sources))
-    told = json.loads((artifacts / "split.json").read_text())
-    dropped = told["near_duplicates_dropped"]
-    assert sum(map(len, parts.values())) + len(dropped) == len(items)
-    assert told["items"] == {name: len(found) for name, found in parts.items()}
-
-
-def test_every_stage_and_pattern_is_held_out(parted):
-    artifacts, items = parted
-    held = {(one.stage, one.pattern) for one in split.read(artifacts, "test")}
-    assert held == {(one.stage, one.pattern) for one in items}
-
-
-def test_twins_stay_together(parted):
-    artifacts, _ = parted
-    for name in split.PARTS:
-        found = {one.id: one for one in split.read(artifacts, name)}
-        for one in found.values():
-            assert one.premise_pair is None or one.premise_pair in found
-
-
-def test_assignment_is_a_function_of_seed_and_not_of_order(parted):
-    _, items = parted
-    one = split.assign(items, 0.25, 0.1, seed=0)
-    assert split.assign(items[::-1], 0.25, 0.1, seed=0) == one
-    assert split.assign(items, 0.25, 0.1, seed=1) != one
-    share = sum(part == "test" for part in one.values()) / len(one)
-    assert share == pytest.approx(0.25, abs=0.05)
-
-
-def test_near_duplicates_are_dropped_from_the_training_side():
-    asked = "What did you think of Marley when he was alive?"
-    again = "What did you think of Marley when he was alive, sir?"
-    other = "Where is the counting-house?"
-    parts = {
-        "train": [item("a", question=asked), item("b", question=other)],
-        "dev": [item("c", question=again)],
-        "test": [item("d", question="What did you think of Marley, when he was alive?")],
-    }
-    assert split.near_duplicates(parts, EMBEDDER, 0.9) == {"a": "c", "c": "d"}
-    assert split.near_duplicates(parts, EMBEDDER, 1.0) == {}
-
-
-def test_an_empty_part_is_refused(lab):
-    with pytest.raises(AssertionError, match=r"part of scrooge is empty; annotate more items or change split\.test"):
-        lab.run(lab.cell("prompt_none", "split.dev=0.001").generate.inputs["split"])
 
 
 # ---- materials, annotate ----
@@ -126,12 +65,31 @@ QUESTIONS = ["What of Marley?", "What of Christmas?", "What of money?", "Who is 
 def test_cross_persona_rejects_the_answer_to_the_rank_th_nearest_question(rank, same):
     own = [item(f"o{n}", question=text) for n, text in enumerate(QUESTIONS)]
     pool = [item(f"p{n}", question=text, persona="y") for n, text in enumerate(QUESTIONS)]
-    found = pairs.cross_persona(own, pool, rank, EMBEDDER)
+    found, recall = pairs.cross_persona(own, pool, rank, EMBEDDER)
+    assert recall is None  # Exact.
     assert [pair.chosen[1] for pair in found] == [one.response for one in own]
     assert [pair.prompt for pair in found] == QUESTIONS
     # A question's nearest is itself.
     assert all((pair.rejected_from == f"y/p{n}") == same for n, pair in enumerate(found))
-    assert pairs.cross_persona(own, [], rank, EMBEDDER) == []
+    assert pairs.cross_persona(own, [], rank, EMBEDDER) == ([], None)
+
+
+def test_cross_persona_rejects_no_answer_like_its_own():
+    """The next in rank whose answer differs stands in; from the last on, the farthest before it; else there is none."""
+    own = [item("o", question=QUESTIONS[0])]
+    pool = [item(f"p{n}", question=text, persona="y") for n, text in enumerate(QUESTIONS)]
+    near = embed([QUESTIONS[0]], EMBEDDER) @ embed(QUESTIONS, EMBEDDER).T
+    order = np.argsort(-near[0]).tolist()
+
+    def rejected(rank, *same):
+        alike = [dataclasses.replace(o, response="answer o") if n in same else o for n, o in enumerate(pool)]
+        return [pair.rejected_from for pair in pairs.cross_persona(own, alike, rank, EMBEDDER)[0]]
+
+    assert rejected(2) == [f"y/p{order[1]}"]
+    assert rejected(2, order[1]) == [f"y/p{order[2]}"]
+    assert rejected(2, *order[1:4]) == [f"y/p{order[4]}"]
+    assert rejected(4, *order[3:]) == [f"y/p{order[2]}"]
+    assert rejected(1, *order) == []
 
 
 def test_cross_stage_prefers_each_stage_for_itself():
@@ -145,7 +103,7 @@ def test_cross_stage_prefers_each_stage_for_itself():
 
 def test_a_limit_keeps_the_same_pairs_in_any_order():
     own = [item(f"o{n}", question=text) for n, text in enumerate(QUESTIONS)]
-    made = pairs.cross_persona(own, own, 2, EMBEDDER)
+    made, _ = pairs.cross_persona(own, own, 2, EMBEDDER)
     assert len(pairs._limited(made, 3)) == 3
     assert pairs._limited(made, 3) == pairs._limited(made[::-1], 3)
     assert len(pairs._limited(made, None)) == len(made)

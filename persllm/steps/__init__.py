@@ -3,9 +3,9 @@
 VERSIONS: dict[str, int] = {
     "materials": 1,
     "annotate": 1,
-    "split": 1,
+    "split": 2,
     "general": 1,
-    "pairs": 2,
+    "pairs": 3,
     "train": 3,
     "generate": 2,
     "evaluate": 1,
