@@ -50,8 +50,8 @@ def test_json_counts_as_the_words_do(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert [one["name"] for one in told["checked"]] == ["abel", "berta"]
     assert told["checked"][0]["counts"]["late"] == {
-        "knowledge.txt": 4,
-        "speech.txt": 4,
+        "knowledge_material": 4,
+        "speech_material": 4,
         "knowledge": 1,
         "opinion": 1,
         "false_premise": 1,
@@ -189,6 +189,16 @@ def test_lone_premises_and_missing_patterns_are_warned_of():
     told = counting.warnings(data)
     assert "premise items without a twin: 1, the first at z" in told
     assert "stage 's' has no opinion item" in told
+
+
+def test_a_pack_without_items_yet_can_be_looked_at(tmp_path):
+    root = make_pack(tmp_path, "abel")
+    for path in root.glob("*/*.jsonl"):
+        path.unlink()
+    data = reading.read(str(root))
+    assert "no items yet: questions, leakage and voice cannot be looked at" in counting.warnings(data)
+    assert counting.naming(data) == {}
+    assert voice.stages(data, []) is None
 
 
 def test_general_data_in_three_forms(tmp_path, capsys):

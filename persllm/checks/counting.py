@@ -18,12 +18,12 @@ def stages(data: Data) -> list[str]:
 
 
 def counts(data: Data) -> dict[str, dict[str, int]]:
-    """Return, per stage, how many paragraphs of each kind (``knowledge.txt``), items of each pattern and re-answers."""
+    """Return, per stage, how many paragraphs of each kind, items of each pattern and re-answers."""
     paragraphs = Counter((m.stage, m.kind) for m in data.materials)
     items = Counter((item.stage, item.pattern) for item in data.items)
     again = Counter(made.stage for made in data.reanswers)
     return {
-        stage: {f"{kind}.txt": paragraphs[stage, kind] for kind in KINDS}
+        stage: {f"{kind}_material": paragraphs[stage, kind] for kind in KINDS}
         | {pattern: items[stage, pattern] for pattern in PATTERNS}
         | {"reanswers": again[stage]}
         for stage in stages(data)
@@ -59,7 +59,8 @@ def naming(data: Data) -> dict[str, tuple[int, int, list[str]]]:
     found = {}
     for kind, texts in (("questions", data.questions()), ("responses", data.responses())):
         places = [text.place for text in texts if pattern.search(text.text)]
-        found[kind] = len(places), len(texts), places[:1]
+        if texts:
+            found[kind] = len(places), len(texts), places[:1]
     return found
 
 
@@ -68,9 +69,9 @@ def warnings(data: Data) -> list[str]:
     told = []
     found = counts(data)
     for stage, count in found.items():
-        if data.kind == "pack" and count["speech.txt"] < SPARSE:
+        if data.kind == "pack" and count["speech_material"] < SPARSE:
             told.append(
-                f"stage {stage!r} is sparse: {count['speech.txt']} speech paragraphs, fewer than {SPARSE}; "
+                f"stage {stage!r} is sparse: {count['speech_material']} speech paragraphs, fewer than {SPARSE}; "
                 "expect little of its voice"
             )
         told += [f"stage {stage!r} has no {pattern} item" for pattern in PATTERNS if data.items and not count[pattern]]

@@ -146,8 +146,8 @@ def _title(console: Console, name: str, told: str = "") -> None:
 def _counts(console: Console, report: Report) -> None:
     console.print()
     heads = {
-        "knowledge.txt": "knowledge\n.txt",
-        "speech.txt": "speech\n.txt",
+        "knowledge_material": "knowledge\nmaterial",
+        "speech_material": "speech\nmaterial",
         **{pattern: pattern.replace("_", "\n") for pattern in PATTERNS},
         "reanswers": "re-\nanswers",
     }
