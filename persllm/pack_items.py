@@ -28,6 +28,8 @@ def read(root: Path, found: Found, problems: Problems, unread: set[tuple[str, st
     for stage in found.card.stages:
         if (root / stage).is_dir():
             reader.items(stage)
+        else:
+            reader.blind = True
     reader.twins()
     for stage in found.card.stages:
         reader.reanswers(stage)
@@ -79,10 +81,10 @@ class _Reader:
             made, fault = self.link(name, stage)
             told += [fault] if fault else []
             row[key] = made if key == "material_id" else [*row[key], made]
-        back = {f"field {name!r}": f"field {key!r}" for key, name in renamed.items()}
         for fault in records.faults(cls, row | given):
-            start = next((old for old in back if fault.startswith(old)), None)
-            told.append(fault.replace(start, back[start], 1) if start else fault)
+            for key, name in renamed.items():
+                fault = fault.replace(repr(name), repr(key), 1) if fault.startswith("field") else fault
+            told.append(fault)
         told += [
             f"field {key!r} is empty; expected a text"
             for key in _TEXTS

@@ -174,7 +174,7 @@ def faults(cls: type[Any], row: Any) -> list[str]:
     if not isinstance(row, dict):
         return [f"expected a JSON object, found {type(row).__name__}"]
     hints, needed = _fields(cls)
-    found, meant = [], set[str]()
+    found, meant, missing = [], set[str](), list[str]()
     for key in row:
         if key not in hints:
             close = did_you_mean(key, hints)
@@ -183,12 +183,16 @@ def faults(cls: type[Any], row: Any) -> list[str]:
     for key, annotation in hints.items():
         allowed = _ENUMS.get((cls, key))
         if key not in row:
-            found += [f"field {key!r} is missing (a {_name(annotation)})"] if key in needed - meant else []
+            missing += [key] if key in needed - meant else []
         elif not _fits(row[key], annotation):
             found.append(f"field {key!r} should be {_name(annotation)}, found {row[key]!r:.60}")
         elif allowed and row[key] not in allowed:
             close = did_you_mean(row[key], allowed)
             found.append(f"field {key!r} is {row[key]!r}, expected one of {', '.join(allowed)}{close}")
+    if len(missing) == 1:
+        found.append(f"field {missing[0]!r} is missing (a {_name(hints[missing[0]])})")
+    elif missing:
+        found.append(f"fields {', '.join(map(repr, missing))} are missing")
     return found
 
 

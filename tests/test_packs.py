@@ -13,7 +13,7 @@ from persllm.errors import UserError
 from persllm.identity import tree_sha256
 
 SHIPPED = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
-COUNTS = {"knowledge": 20, "opinion": 16, "false_premise": 12, "true_premise": 12}
+COUNTS = {"knowledge": 34, "opinion": 26, "false_premise": 20, "true_premise": 20}
 
 
 def load(root):
@@ -35,7 +35,17 @@ def test_materials(shipped):
     card, materials, _, _ = shipped
     assert len(card.stages) == 2
     count = collections.Counter((m.stage, m.kind) for m in materials)
-    assert all(count[stage, kind] >= 25 for stage in card.stages for kind in ("knowledge", "speech"))
+    assert all(count[stage, "knowledge"] >= 40 for stage in card.stages)
+    assert all(set(stage.big_five) in (set(), set(cards.BIG_FIVE)) for stage in card.stages.values())
+
+
+def test_one_pack_at_most_is_sparse_in_speech():
+    few = set()
+    for name in SHIPPED:
+        _, materials, _, _ = load(packs.folder(name))
+        count = collections.Counter(m.stage for m in materials if m.kind == "speech")
+        few |= {name} if min(count.values()) < 40 else set()
+    assert len(few) <= 1
 
 
 def test_items_and_twins(shipped):
