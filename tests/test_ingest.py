@@ -115,7 +115,13 @@ def pack(folder, text, source, begins=("", "Chapter II. The Tide"), file="text.t
     stages = {name: {"label": name, "summary": name} for name in ("early", "late")[: len(begins)]}
     for stage, begin in zip(stages.values(), begins, strict=True):
         stage |= {"begins": begin} if begin else {}
-    row = {"name": "Nora", "identity": "A clerk.", "profile": "Quick.", "stages": stages, "source": {"file": file} | source}
+    row = {
+        "name": "Nora",
+        "identity": "A clerk.",
+        "profile": "Quick.",
+        "stages": stages,
+        "source": {"file": file} | source,
+    }
     (root / "persona.yaml").write_text(json.dumps(row))
     problems = Problems()
     card = cards.read(root / "persona.yaml", problems)
@@ -168,7 +174,7 @@ def test_sentences_end_after_no_title():
         ("\u201cOne,\u201d he said. \u201cTwo.\u201d He read the word \u201cthree\u201d aloud.", ["One, Two."]),
         ("'It's the boys' own,' he said, 'and 'tis \"good\" too.'", ["It's the boys' own, and 'tis \"good\" too."]),
         ("\u2018One,\u2019 he said. \u2018Don\u2019t.\u2019", ["One, Don\u2019t."]),
-        ('"He cried, \'Run!\' and I ran."', ["He cried, 'Run!' and I ran."]),
+        ("\"He cried, 'Run!' and I ran.\"", ["He cried, 'Run!' and I ran."]),
         ('"Yes." Then Paul said, "No."', ["Yes.", "No."]),
     ],
 )
@@ -207,7 +213,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_tags(tmp_path, case):
-    cast = 'Anna said so. She sat. Paul said so. He sat. Then Anna said it, and Paul said it. In all, Anna was glad. '
+    cast = "Anna said so. She sat. Paul said so. He sat. Then Anna said it, and Paul said it. In all, Anna was glad. "
     cast += "But Paul was glad; he slept. But Anna was sad; she slept. Mr. Cole and Mrs. Cole and Miss Cole met them."
     narration, speaker = CASES[case]
     text = f"{cast}\n\n" + "\n\n".join([cast] * 6) + "\n\n" + narration.format('"It will rain before night,"')
@@ -260,7 +266,9 @@ def test_a_narrator(tmp_path):
 
 
 def test_long_paragraphs_are_cut_at_sentence_ends(tmp_path):
-    root, card = pack(tmp_path, f"{LONG} Nora was there.\n\nNora: she was.", {"form": "prose", "speaker": ["Nora"]}, ("",))
+    root, card = pack(
+        tmp_path, f"{LONG} Nora was there.\n\nNora: she was.", {"form": "prose", "speaker": ["Nora"]}, ("",)
+    )
     made = ingest(root, card)
     assert len(made) == 3 and all(30 <= len(m.text.split()) <= 200 and m.text.endswith(".") for m in made)
     assert " ".join(m.text for m in made) == f"{LONG} Nora was there. Nora: she was."
@@ -286,7 +294,10 @@ def chat(rows, folder, speaker="nora", begins=("",)):
 
 
 def test_a_chat_in_any_of_its_schemas(tmp_path):
-    rows = [{"speaker": "nora" if n == 2 else f"s{n}", "text": f"message number {n} of a long talk", "time": f"2020-0{n}"} for n in range(1, 7)]
+    rows = [
+        {"speaker": "nora" if n == 2 else f"s{n}", "text": f"message number {n} of a long talk", "time": f"2020-0{n}"}
+        for n in range(1, 7)
+    ]
     rows += [{"from": "nora", "value": "I was not listening to a word of it."}, {"role": "nora", "content": "Sorry."}]
     rows += [{"speaker": "s1", "text": "I asked Nora whether the salt had come and she never gave me an answer."}]
     root, card = chat(rows, tmp_path, begins=("", "2020-05"))

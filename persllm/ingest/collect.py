@@ -11,8 +11,8 @@ from persllm.ingest.dialogue import Turns
 from persllm.ingest.novel import Section, frame, is_first_person
 from persllm.ingest.passages import Passage, passages
 from persllm.ingest.quotes import Turn, tale
+from persllm.ingest.scenes import scenes
 from persllm.ingest.segments import Line, segments
-from persllm.ingest.speakers import scenes
 from persllm.ingest.text import Paragraph, words
 
 WORTH = 12

@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
-SAYING = frozenset(
-    ["said", "says", "saying", "say", "cried", "cries", "crying", "replied", "replies", "replying", "answered", "answers", "answering", "asked", "asks", "asking", "exclaimed", "exclaims", "exclaiming", "returned", "rejoined", "added", "adds", "adding", "continued", "continues", "resumed", "repeated", "repeats", "observed", "whispered", "murmured", "muttered", "shouted", "called", "began", "begin", "thought", "remarked", "declared", "demanded", "inquired", "enquired", "interrupted", "interposed", "responded", "retorted", "suggested", "screamed", "roared", "sighed", "laughed", "sobbed", "gasped", "stammered", "faltered", "growled", "hissed", "snapped", "protested", "pleaded", "begged", "urged", "insisted", "admitted", "agreed", "confessed", "announced", "explained", "told", "commented", "concluded", "proceeded", "pursued", "persisted", "wrote", "echoed", "put", "ventured", "mumbled", "groaned", "shrieked", "yelled", "bawled", "squeaked", "croaked", "drawled", "sneered", "chuckled", "grumbled", "complained", "warned", "promised", "assured", "objected", "reflected", "mused", "argued", "corrected", "reminded", "commanded", "ordered", "ejaculated", "vociferated", "addressed", "spoke", "speaking", "burst", "resumed", "quoth", "went", "hinted", "acknowledged", "affirmed", "cautioned", "challenged", "coaxed", "conceded", "contended", "countered", "finished", "implored", "joked", "lamented", "lied", "moaned", "nodded", "offered", "panted", "pronounced", "queried", "read", "recited", "related", "sang", "stated", "stuttered", "teased", "thundered", "volunteered", "wailed", "whimpered", "whined", "wondered"]
-)
-MALE_TITLES = frozenset(
-    ["Mr", "Sir", "Lord", "Monsieur", "M", "Colonel", "Captain", "Father", "Brother", "Uncle", "Master", "Major", "General", "Lieutenant", "Sergeant", "Inspector", "King", "Prince", "Count", "Baron", "Duke", "Reverend", "Rev", "Rabbi", "Count", "Squire", "Herr", "Signor", "Don", "Señor", "Grandfather"]
-)
-FEMALE_TITLES = frozenset(
-    ["Mrs", "Miss", "Ms", "Lady", "Madame", "Mme", "Mademoiselle", "Mlle", "Aunt", "Sister", "Mother", "Queen", "Princess", "Countess", "Baroness", "Duchess", "Madam", "Frau", "Fraulein", "Signora", "Dame", "Nurse", "Grandmother"]
-)
-OTHER_TITLES = frozenset(["Dr", "Doctor", "Professor", "Prof", "Judge", "Saint"])
-TITLES = MALE_TITLES | FEMALE_TITLES | OTHER_TITLES
 
-MALE_NOUNS = frozenset(
-    ["man", "gentleman", "husband", "father", "brother", "son", "uncle", "nephew", "grandfather", "boy", "lad", "fellow", "lord", "king", "prince", "master", "old-man", "papa", "landlord", "butler", "footman", "waiter", "sailor", "soldier", "officer", "priest", "monk", "host", "count", "captain", "coachman", "curate", "clergyman", "magistrate", "stranger-man", "guy", "sir", "bridegroom", "widower", "cousin-m", "driver", "policeman", "sergeant"]
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SAYING = _words(
+    "acknowledged added adding addressed adds admitted affirmed agreed announced answered answering answers argued "
+    "asked asking asks assured bawled began begged begin burst called cautioned challenged chuckled coaxed commanded "
+    "commented complained conceded concluded confessed contended continued continues corrected countered cried cries "
+    "croaked crying declared demanded drawled echoed ejaculated enquired exclaimed exclaiming exclaims explained "
+    "faltered finished gasped groaned growled grumbled hinted hissed implored inquired insisted interposed "
+    "interrupted joked lamented laughed lied moaned mumbled murmured mused muttered nodded objected observed offered "
+    "ordered panted persisted pleaded proceeded promised pronounced protested pursued put queried quoth read recited "
+    "reflected rejoined related remarked reminded repeated repeats replied replies replying responded resumed "
+    "retorted returned roared said sang say saying says screamed shouted shrieked sighed snapped sneered sobbed "
+    "speaking spoke squeaked stammered stated stuttered suggested teased thought thundered told urged ventured "
+    "vociferated volunteered wailed warned went whimpered whined whispered wondered wrote yelled "
 )
-FEMALE_NOUNS = frozenset(
-    ["woman", "lady", "wife", "mother", "sister", "daughter", "aunt", "niece", "grandmother", "girl", "maid", "housekeeper", "landlady", "hostess", "nurse", "queen", "princess", "mistress", "governess", "widow", "mamma", "bride", "lass", "housemaid", "waitress", "nun", "countess", "ladyship"]
+"""Forms of verbs of saying."""
+MALE_TITLES = _words(
+    "Baron Brother Captain Colonel Count Don Duke Father General Grandfather Herr Inspector King Lieutenant Lord M "
+    "Major Master Monsieur Mr Prince Rabbi Rev Reverend Sergeant Señor Signor Sir Squire Uncle "
 )
+"""Titles of men, without their full stop."""
+FEMALE_TITLES = _words(
+    "Aunt Baroness Countess Dame Duchess Frau Fraulein Grandmother Lady Madam Madame Mademoiselle Miss Mlle Mme "
+    "Mother Mrs Ms Nurse Princess Queen Signora Sister "
+)
+"""Titles of women."""
+OTHER_TITLES = _words("Dr Doctor Judge Prof Professor Saint")
+"""Titles of either."""
+TITLES = MALE_TITLES | FEMALE_TITLES | OTHER_TITLES
+"""All of them."""
+MALE_NOUNS = _words(
+    "boy bridegroom brother butler captain clergyman coachman count curate driver father fellow footman gentleman "
+    "grandfather guy host husband king lad landlord lord magistrate man master monk nephew officer papa policeman "
+    "priest prince sailor sergeant sir soldier son uncle waiter widower "
+)
+"""Nouns for men."""
+FEMALE_NOUNS = _words(
+    "aunt bride countess daughter girl governess grandmother hostess housekeeper housemaid lady ladyship landlady "
+    "lass maid mamma mistress mother niece nun nurse princess queen sister waitress widow wife woman "
+)
+"""Nouns for women."""
 NICKNAMES = {
-    "Abby": "Abigail", "Alec": "Alexander", "Andy": "Andrew", "Becky": "Rebecca", "Ben": "Benjamin", "Bess": "Elizabeth",
-    "Betsy": "Elizabeth", "Betty": "Elizabeth", "Bill": "William", "Billy": "William", "Bob": "Robert",
-    "Charley": "Charles", "Charlie": "Charles", "Dan": "Daniel", "Dick": "Richard", "Dolly": "Dorothy",
-    "Ed": "Edward", "Eliza": "Elizabeth", "Ellie": "Eleanor", "Fanny": "Frances", "Fred": "Frederick",
-    "Freddy": "Frederick", "Georgie": "George", "Harry": "Henry", "Jack": "John", "Jem": "James", "Jenny": "Jane",
-    "Jim": "James", "Jimmy": "James", "Joe": "Joseph", "Johnny": "John", "Kate": "Katherine", "Kitty": "Catherine",
-    "Lizzie": "Elizabeth", "Lizzy": "Elizabeth", "Lottie": "Charlotte", "Maggie": "Margaret", "Meg": "Margaret",
-    "Mike": "Michael", "Molly": "Mary", "Nat": "Nathaniel", "Ned": "Edward", "Nell": "Ellen", "Nelly": "Ellen",
-    "Peggy": "Margaret", "Polly": "Mary", "Sally": "Sarah", "Sam": "Samuel", "Sophy": "Sophia", "Susy": "Susan",
-    "Ted": "Edward", "Tim": "Timothy", "Tom": "Thomas", "Tommy": "Thomas", "Will": "William", "Willy": "William",
+    "Abby": "Abigail", "Alec": "Alexander", "Andy": "Andrew", "Becky": "Rebecca", "Ben": "Benjamin",
+    "Bess": "Elizabeth", "Betsy": "Elizabeth", "Betty": "Elizabeth", "Bill": "William", "Billy": "William",
+    "Bob": "Robert", "Charley": "Charles", "Charlie": "Charles", "Dan": "Daniel", "Dick": "Richard",
+    "Dolly": "Dorothy", "Ed": "Edward", "Eliza": "Elizabeth", "Ellie": "Eleanor", "Fanny": "Frances",
+    "Fred": "Frederick", "Freddy": "Frederick", "Georgie": "George", "Harry": "Henry", "Jack": "John",
+    "Jem": "James", "Jenny": "Jane", "Jim": "James", "Jimmy": "James", "Joe": "Joseph", "Johnny": "John",
+    "Kate": "Katherine", "Kitty": "Catherine", "Lizzie": "Elizabeth", "Lizzy": "Elizabeth", "Lottie": "Charlotte",
+    "Maggie": "Margaret", "Meg": "Margaret", "Mike": "Michael", "Molly": "Mary", "Nat": "Nathaniel",
+    "Ned": "Edward", "Nell": "Ellen", "Nelly": "Ellen", "Peggy": "Margaret", "Polly": "Mary", "Sally": "Sarah",
+    "Sam": "Samuel", "Sophy": "Sophia", "Susy": "Susan", "Ted": "Edward", "Tim": "Timothy", "Tom": "Thomas",
+    "Tommy": "Thomas", "Will": "William", "Willy": "William",
 }  # fmt: skip
 """Short forms of given names."""
-
-NO_NAMES = frozenset(
-    ["I", "Oh", "Ah", "O", "God", "Heaven", "Heavens", "Lord", "Sir", "Madam", "Ma'am", "Mr", "Mrs", "Miss", "Ms", "Dr", "Christmas", "Easter", "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December", "English", "French", "German", "Italian", "Greek", "Latin", "Spanish", "Dutch", "Scotch", "Irish", "American", "Indian", "Turkish", "Christian", "Europe", "England", "France", "Germany", "Italy", "London", "Paris", "Chapter", "Letter", "Volume", "Book", "Part", "Yes", "No", "Well", "Dear", "My", "The", "A", "An", "And", "But", "If", "In", "It", "He", "She", "They", "We", "You", "His", "Her", "Their", "Our", "Your", "This", "That", "These", "Those", "What", "Who", "When", "Where", "Why", "How", "There", "Here", "Then", "Now", "So", "As", "At", "On", "Of", "For", "From", "To", "With", "By", "Not", "Do", "Did", "Is", "Was", "Are", "Were", "Will", "Would", "Shall", "Should", "Can", "Could", "May", "Might", "Must", "Let", "Good", "Great", "Poor", "Old", "Young", "Never", "Nothing", "Pray", "Indeed", "Bible", "Church", "Providence", "Nature", "Papa", "Mamma", "Mama", "Majesty", "Highness", "Honour", "Parliament", "House", "Street", "Hall", "Park", "Road", "Square", "Lodge", "Court", "Colonel", "Captain", "Nobody", "Everybody", "Somebody", "Devil", "Satan", "Michaelmas", "Latin", "Some", "Any", "All", "One", "Two", "Alas", "Farewell", "Sea", "Ocean", "Mont", "Lake", "North", "South", "East", "West", "River", "Mount", "Town", "City", "Hotel", "Inn", "Abbey", "College", "University", "Castle", "Uncle", "Aunt", "Father", "Mother", "Lady"]
+NO_NAMES = _words(
+    "A Abbey Ah Alas All American An And Any April Are As At August Aunt Bible Book But By Can Captain Castle Chapter "
+    "Christian Christmas Church City College Colonel Could Court Dear December Devil Did Do Dr Dutch East Easter "
+    "England English Europe Everybody Farewell Father February For France French Friday From German Germany God Good "
+    "Great Greek Hall He Heaven Heavens Her Here Highness His Honour Hotel House How I If In Indeed Indian Inn Irish "
+    "Is It Italian Italy January July June Lady Lake Latin Let Letter Lodge London Lord Ma'am Madam Majesty Mama "
+    "Mamma March May Michaelmas Might Miss Monday Mont Mother Mount Mr Mrs Ms Must My Nature Never No Nobody North "
+    "Not Nothing November Now O Ocean October Of Oh Old On One Our Papa Paris Park Parliament Part Poor Pray "
+    "Providence River Road Satan Saturday Scotch Sea September Shall She Should Sir So Some Somebody South Spanish "
+    "Square Street Sunday That The Their Then There These They This Those Thursday To Town Tuesday Turkish Two Uncle "
+    "University Volume Was We Wednesday Well Were West What When Where Who Why Will With Would Yes You Young Your "
 )
 """Capitalized words that name nobody by themselves."""
-
-VAGUE = frozenset(["man", "woman", "girl", "boy", "lady", "gentleman", "other", "others", "latter", "former", "two"])
+VAGUE = _words("boy former gentleman girl lady latter man other others two woman ")
 """Nouns that seldom tell somebody from somebody else who has a name."""
-
 FAMILY = {
     "wife": "F", "husband": "M", "mother": "F", "father": "M", "sister": "F", "brother": "M", "daughter": "F",
     "son": "M", "aunt": "F", "uncle": "M", "niece": "F", "nephew": "M", "lady": "F", "mamma": "F", "papa": "M",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from persllm.ingest.cast import Cast, Person, read_cast, tell_genders
 from persllm.ingest.quotes import Turn, inner_style, mark, style_of, tale
-from persllm.ingest.speakers import add_roles, attribute, narration
+from persllm.ingest.scenes import narration
+from persllm.ingest.speakers import add_roles, attribute
 from persllm.ingest.text import Chapter, Paragraph, read_book, words
 
 NARRATOR = "the narrator"

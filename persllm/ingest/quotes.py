@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -137,7 +138,7 @@ def mark(paragraphs: list[Paragraph], style: str) -> list[Turn]:
         for number, group in enumerate(_groups(kept, text)):
             parts = [text[a:b].strip() for a, b in group]
             lead = text[at : group[0][0]].rstrip("\u201c\"'\u2018 ")
-            gaps = [text[a[1] + 1 : b[0] - 1].strip() for a, b in zip(group, group[1:], strict=False)]
+            gaps = [text[a[1] + 1 : b[0] - 1].strip() for a, b in itertools.pairwise(group)]
             at = group[-1][1] + 1
             if number == 0 and goes_on:
                 turn = turns[-1]

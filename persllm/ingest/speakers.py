@@ -9,32 +9,28 @@ who answers himself. Where the best speaker leads the next by less than `MARGIN`
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from persllm.ingest.cast import Cast, Person
+from persllm.ingest.chain import best_sums
 from persllm.ingest.english import VAGUE
+from persllm.ingest.presence import addressed, entrances, recently, vocatives
 from persllm.ingest.quotes import Turn
-from persllm.ingest.tags import Subject, tag_after, tag_before
-from persllm.ingest.text import Paragraph, sentences, words
+from persllm.ingest.scenes import Scene, narration, scenes
+from persllm.ingest.tags import Subject, subjects_of
+from persllm.ingest.text import Paragraph
 
 MARGIN = 0.6
-PAUSE = 60
-"""Words of narration that may stand between two quotations of one conversation."""
-
 _FLOOR = -3.0
 _NAMED, _ACTS, _ROLE = 14.0, 4.0, 11.0
 _GENDER = 9.0
-_CALLED, _ABOUT, _ANSWERS, _ASKED = 5.0, 1.8, 2.5, 1.2
+_CALLED, _ABOUT, _ANSWERS, _ASKED = 5.0, 1.8, 2.5, 0.7
 _NEAR = 1.2
-_AGAIN, _BACK, _AGAIN_APART, _BACK_APART = -3.0, 2.2, -0.6, 0.6
-_RECENT, _KIN, _DECAY, _KEPT = 1.2, 6.0, 0.36, 0.6
+_RECENT, _KIN = 1.2, 6.0
 _PRESENT, _LATER = 0.6, 1.0
-_OBLIQUE = re.compile(r"\b(?:to|of|with|from|at|for|by|on|upon|about|than|and|that|which|in)\s+(?:\w+\s+)?$")
 _CHILDREN = {"sister": "F", "brother": "M", "daughter": "F", "son": "M"}
 _PARENTS = {
     "wife": "Mrs.",
@@ -45,77 +41,6 @@ _PARENTS = {
     "mamma": "Mrs.",
     "papa": "Mr.",
 }
-
-
-@dataclass
-class Scene:
-    """A conversation: its turns, the narration before each (words outside quotations), and the candidates."""
-
-    turns: list[Turn]
-    apart: list[bool] = field(default_factory=list)
-    people: list[Person] = field(default_factory=list)
-    recent: list[list[Person]] = field(default_factory=list)
-
-
-def narration(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[str]:
-    """Return each paragraph's narration: its text less the quotations."""
-    spans: dict[int, list[tuple[int, int]]] = {}
-    for turn in turns:
-        for index, start, end in turn.spans:
-            spans.setdefault(index, []).append((start, end))
-    outside = []
-    for index, paragraph in enumerate(paragraphs):
-        at, kept = 0, ""
-        for start, end in sorted(spans.get(index, ())):
-            kept += paragraph.text[at:start] + " "
-            at = end
-        outside.append(kept + paragraph.text[at:])
-    return outside
-
-
-def scenes(
-    paragraphs: Sequence[Paragraph], turns: Sequence[Turn], narrators: Sequence[Person | None]
-) -> list[Scene]:
-    """Cut a chapter's turns into conversations.
-
-    Within one, no more than `PAUSE` words of narration stand between two turns, and the narrator does not change.
-    """
-    outside = [words(text) for text in narration(paragraphs, turns)]
-    found: list[Scene] = []
-    for before, turn in zip([None, *turns], turns, strict=False):
-        between = sum(outside[before.last + 1 : turn.first]) if before else 0
-        lead = words(turn.before)
-        if before is None or between + lead > PAUSE or narrators[before.last] is not narrators[turn.first]:
-            found.append(Scene([]))
-        found[-1].turns.append(turn)
-        found[-1].apart.append(between > 0 or lead > 25)
-    return found
-
-
-def vocatives(text: str, cast: Cast) -> tuple[set[int], set[int]]:
-    """Return who is called by name in a quotation, and who is named otherwise (ids of people)."""
-    called: set[int] = set()
-    about: set[int] = set()
-    for mention in cast.find(text):
-        before, after = text[: mention.start], text[mention.end :]
-        lead = re.sub(
-            r"(?:\b(?:[Mm]y|[Dd]ear(?:est)?|[Pp]oor|[Oo]h|good|sweet|[Ww]ell|Miss|Mr\.|Mrs\.|friend|cousin|brother|sister),?\s+)+$",
-            "",
-            before,
-        )
-        opens = not lead.strip() or lead.rstrip()[-1] in ',!?.;:\u2014-"\u201c'
-        closes = re.match(r"\s*(?:[,!?;:.\u2014]|--|$)", after) is not None
-        if opens and closes and not re.match(r"\s*,\s*(?:and|who|which|or|I believe)\b", after):
-            called.add(id(mention.person))
-        else:
-            about.add(id(mention.person))
-    return called, about - called
-
-
-def _addressed(text: str) -> list[str]:
-    """Return the genders that ``sir`` and ``madam`` tell of who is spoken to."""
-    found = re.findall(r"(?:^|[,;!?\u2014-]\s*)(sir|madam|ma['\u2019]am)(?=\s*[,;.!?\u2014-])", text, re.IGNORECASE)
-    return sorted({"M" if word.lower() == "sir" else "F" for word in found})
 
 
 def _candidates(scene: Scene, cast: Cast, around: str, narrator: Person | None, subjects: list[Subject | None]) -> None:
@@ -212,53 +137,6 @@ def _score_subject(
     return scores
 
 
-def _recent(text: str, cast: Cast) -> dict[int, tuple[Person, float]]:
-    """Return how present each person is at the end of a narration: subjects and late mentions more.
-
-    A ``she`` keeps the woman present who was so most.
-    """
-    weights: dict[int, tuple[Person, float]] = {}
-    for sentence in sentences(text)[-12:]:
-        weights = {key: (person, weight * _DECAY) for key, (person, weight) in weights.items()}
-        for number, mention in enumerate(cast.find(sentence)):
-            owned = re.match(r"['\u2019]s?\s", sentence[mention.end :]) is not None
-            part = 0.25 if owned else 1.0 if number or _OBLIQUE.search(sentence[: mention.start]) else 1.8
-            part *= 0.3 if mention.person.vague else 1.0
-            _, sofar = weights.get(id(mention.person), (None, 0.0))
-            weights[id(mention.person)] = mention.person, sofar + part
-        for pronoun, gender in (("he", "M"), ("she", "F")):
-            those = [key for key, (person, _) in weights.items() if person.gender == gender]
-            if those and re.search(rf"\b{pronoun}\b", sentence, re.IGNORECASE):
-                best = max(those, key=lambda key: weights[key][1])
-                weights[best] = weights[best][0], weights[best][1] + _KEPT
-    return dict(sorted(weights.items(), key=lambda entry: -entry[1][1]))
-
-
-def subjects_of(turn: Turn, lead: str, cast: Cast) -> list[Subject]:
-    """Return the subjects that stand beside a turn, the strongest tags only."""
-    found: list[Subject | None] = [tag_after(gap, cast) for gap in turn.gaps]
-    found.append(tag_after(turn.after, cast) if turn.after else None)
-    if turn.before:
-        found.append(tag_before(turn.before, cast))
-    elif lead.rstrip("- ").endswith((":", ",")) or re.search(r"\bbegan (?:his|her|the) (?:tale|story)", lead):
-        found.append(tag_before(lead, cast))
-    kept = [subject for subject in found if subject]
-    said = [subject for subject in kept if subject.said]
-    return said[:1] if said else kept
-
-
-def _entrances(outside: Sequence[str], start: int, scene: Scene, cast: Cast) -> dict[int, int]:
-    """Return the paragraph at which each person is first named, by the narration or by a speaker."""
-    found: dict[int, int] = {}
-    for row, text in enumerate(outside, start):
-        for mention in cast.find(text):
-            found.setdefault(id(mention.person), row)
-    for turn in scene.turns:
-        for person in vocatives(turn.text, cast)[0]:
-            found[person] = min(found.get(person, turn.first), turn.first)
-    return found
-
-
 def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrator: Person | None) -> np.ndarray:
     """Return the points of every (turn, candidate); a turn's paragraph ``first`` is ``outside[first + shift]``."""
     tags: list[list[Subject]] = []
@@ -278,12 +156,12 @@ def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrato
     named = Counter(id(mention.person) for mention in cast.find(around))
     present = [_PRESENT * math.log1p(0.0 if person.vague else named[id(person)]) for person in scene.people]
     scores = np.tile(np.array(present), (len(scene.turns), 1))
-    enters = _entrances(outside[max(0, first - 6) : last + 1], max(0, first - 6) - shift, scene, cast)
+    enters = entrances(outside[max(0, first - 6) : last + 1], max(0, first - 6) - shift, scene, cast)
     for n, turn in enumerate(scene.turns):
         scores[n] -= [_LATER * (enters.get(id(person), -1) > turn.last) for person in scene.people]
         at = turn.first + shift
         head = " ".join(outside[max(0, at - 6) : at]) + " " + turn.before
-        recent = _recent(head, cast)
+        recent = recently(head, cast)
         for subject, role in zip(tags[n], roles[n], strict=True):
             scores[n] += _score_subject(subject, scene, recent, narrator, role)
         signed = _signed(turn, cast)
@@ -298,7 +176,7 @@ def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrato
                 scores[n + 1, index[person]] += _ANSWERS
             if n and not scene.apart[n]:
                 scores[n - 1, index[person]] += _ASKED
-        for gender in _addressed(turn.text):
+        for gender in addressed(turn.text):
             for i, person in enumerate(scene.people):
                 fit = _NEAR if person.gender == gender else -_NEAR if person.gender else 0.0
                 for other in (n - 1, n + 1):
@@ -317,46 +195,15 @@ def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrato
     return scores
 
 
-def _chain(scores: np.ndarray, scene: Scene) -> np.ndarray:
-    """Return the best sum of a sequence through each (turn, speaker): max-marginals of a second-order chain."""
-    turns, people = scores.shape
-    same = np.eye(people)
-
-    def step(n: int) -> np.ndarray:
-        """Points for speakers (n-2, n-1, n)."""
-        again, back = (_AGAIN_APART, _BACK_APART) if scene.apart[n] else (_AGAIN, _BACK)
-        if scene.turns[n].first == scene.turns[n - 1].last:
-            again, back = 0.5, 0.5
-        points = np.broadcast_to(again * same, (people, people, people)).copy()
-        if n >= 2:
-            points += back * same[:, None, :] * (1 - same)[None, :, :]
-        return points
-
-    if turns == 1:
-        return scores
-    forward = [np.zeros((people, people))] * turns
-    forward[1] = scores[0][:, None] + scores[1][None, :] + step(1)[0]
-    for n in range(2, turns):
-        forward[n] = (forward[n - 1][:, :, None] + step(n)).max(axis=0) + scores[n][None, :]
-    backward = np.zeros((people, people))
-    best = np.zeros_like(scores)
-    for n in range(turns - 1, 0, -1):
-        total = forward[n] + backward
-        best[n] = total.max(axis=0)
-        if n == 1:
-            best[0] = total.max(axis=1)
-        else:
-            backward = (step(n) + (scores[n][None, :] + backward)[None, :, :]).max(axis=2)
-    return best
-
-
 def _signed(turn: Turn, cast: Cast) -> Person | None:
     """Return who signs a quotation of several paragraphs: a letter."""
-    last = turn.parts[-1].strip(" ._")
-    if turn.first == turn.last or len(last.split()) > 8:
-        return None
-    named = [m for m in cast.find(last.title() if last.isupper() else last) if m.end == len(last)]
-    return named[-1].person if named else None
+    # A place and a date may follow the name.
+    for part in reversed(turn.parts[-2:] if turn.last > turn.first else []):
+        line = part.strip(" ._")
+        named = [m for m in cast.find(line.title() if line.isupper() else line) if m.end == len(line)]
+        if named and len(line.split()) <= 8:
+            return named[-1].person
+    return None
 
 
 def add_roles(turns: Iterable[Turn], cast: Cast) -> None:
@@ -387,7 +234,7 @@ def attribute(
         scores = _emissions(scene, outside, len(lead), cast, narrators[scene.turns[0].first])
         if not scores.shape[1]:
             continue
-        best = _chain(scores, scene)
+        best = best_sums(scores, scene)
         for n, (row, turn) in enumerate(zip(best, scene.turns, strict=True)):
             first = int(row.argmax())
             rest = np.delete(row, first)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from persllm.ingest.cast import Cast, Mention
 from persllm.ingest.english import FAMILY, FEMALE_NOUNS, MALE_NOUNS, SAYING
+from persllm.ingest.quotes import Turn
 from persllm.ingest.text import sentences
 
 _VERB = "|".join(sorted(SAYING, key=len, reverse=True))
@@ -27,7 +28,34 @@ _BOUND = re.compile(
 )
 _GOVERNED = re.compile(r"(?:\b(?:of|to|at|with|by|from|on|in|upon|about|towards?)\s+(?:\w+\s+)?|'s\s+)$", re.IGNORECASE)
 _STOPS = frozenset(
-    ["to", "with", "in", "as", "who", "and", "from", "at", "on", "of", "by", "for", "when", "while", "after", "before", "again", "then", "but", "that", "said", "which", "was", "had", "whose", "without"]
+    [
+        "to",
+        "with",
+        "in",
+        "as",
+        "who",
+        "and",
+        "from",
+        "at",
+        "on",
+        "of",
+        "by",
+        "for",
+        "when",
+        "while",
+        "after",
+        "before",
+        "again",
+        "then",
+        "but",
+        "that",
+        "said",
+        "which",
+        "was",
+        "had",
+        "whose",
+        "without",
+    ]
 )
 
 
@@ -86,12 +114,17 @@ _ANSWER = re.compile(r"^[\s,;\u2014-]*(?:was|were|came)\s+(?=\S)")
 _ANSWERED = re.compile(
     r"\s+(?:\w+\s+)?(?:answer|reply|response|retort|exclamation|rejoinder|question|comment|words?)\b"
 )
-_LETTER = re.compile(r"\b(?:letter|note|lines|answer|message|reply|words)\b[^.;]*?\b(?:from|of)\s+(?=\S)")
+_LETTER = re.compile(
+    r"(?:\b(?:letter|note|lines|answer|message|reply|words)\b[^.;]*?\b(?:from|of)|\bIt was from)\s+"
+    r"(?:my own\s+|my dear\s+|poor\s+|dear\s+)?(?=\S)"
+)
 _DIRECT = re.compile(
     r"\b(?:the|my|his|her|our|their)\s+(?:\w+\s+){0,2}?\w+(?=\s+(?:\w+ly\s+|had\s+|then\s+|thus\s+|again\s+)*$)",
     re.IGNORECASE,
 )
-_OPENS = re.compile(r"(?:^|[,;:.!?)\u2014-]\s*|\b(?:and|but|for|then|yet|so|nor|because|until|till|poor|as|when|now)\s+)[\"'\u201c\u201d]*$")
+_OPENS = re.compile(
+    r"(?:^|[,;:.!?)\u2014-]\s*|\b(?:and|but|for|then|yet|so|nor|because|until|till|poor|as|when|now)\s+)[\"'\u201c\u201d]*$"
+)
 _ADVERBS = re.compile(r"\s+(?:\w+ly\s+|had\s+|then\s+|thus\s+|again\s+)*")
 _CLAUSE = re.compile(r"\b(?:I|and|he|she|they|who|which|as|had|when|of|in)\b")
 _PASSIVE = re.compile(r"\bby\s+(?=[A-Z])")
@@ -133,7 +166,7 @@ def tag_after(narration: str, cast: Cast) -> Subject | None:
 def tag_before(narration: str, cast: Cast) -> Subject | None:
     """Return who speaks by the words before a quotation: ``Mr. Darcy replied with great intrepidity:``."""
     last = (sentences(narration) or [""])[-1]
-    said = [m for m in _SAYS.finditer(last)]
+    said = list(_SAYS.finditer(last))
     leads = last.endswith((",", ":", "\u2014", "--", ";"))
     says = bool(said) and (leads or len(last) - said[-1].end() < 40)
     limit = said[-1].start() if says else len(last)
@@ -181,3 +214,16 @@ def tag_before(narration: str, cast: Cast) -> Subject | None:
     if says:
         return free[-1] if free else found[-1][2] if found else opening
     return free[0] if free else None
+
+
+def subjects_of(turn: Turn, lead: str, cast: Cast) -> list[Subject]:
+    """Return the subjects that stand beside a turn, the strongest tags only."""
+    found: list[Subject | None] = [tag_after(gap, cast) for gap in turn.gaps]
+    found.append(tag_after(turn.after, cast) if turn.after else None)
+    if turn.before:
+        found.append(tag_before(turn.before, cast))
+    elif lead.rstrip("- ").endswith((":", ",")) or re.search(r"\bbegan (?:his|her|the) (?:tale|story)", lead):
+        found.append(tag_before(lead, cast))
+    kept = [subject for subject in found if subject]
+    said = [subject for subject in kept if subject.said]
+    return said[:1] if said else kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ def _blocks(text: str) -> list[tuple[int, list[str]]]:
     first = text.count("\n", 0, start.end()) + 1 if start else 0
     lines = (text[: end.start()] if end else text).split("\n")
     filled = [line for line in lines if line.strip()]
-    apart = sum(1 for a, b in zip(lines, lines[1:], strict=False) if a.strip() and not b.strip())
+    apart = sum(1 for a, b in itertools.pairwise(lines) if a.strip() and not b.strip())
     single = apart < len(filled) / 50 and sum(len(line) > 100 for line in filled) > len(filled) / 10
     blocks: list[tuple[int, list[str]]] = []
     fresh = True
