@@ -126,6 +126,7 @@ def pack(folder, text, source, begins=("", "Chapter II. The Tide"), file="text.t
     problems = Problems()
     card = cards.read(root / "persona.yaml", problems)
     problems.check()
+    assert card is not None
     return root, card
 
 
@@ -148,9 +149,12 @@ def test_chapters_without_licence_and_contents(nora):
     chapters = read_book(nora[0] / "text.txt")
     assert [c.title for c in chapters] == ["", "Chapter I", "Chapter II. The Tide"]
     first = chapters[1].paragraphs[0]
-    assert first.text.startswith("Mr. Halloran kept") and "\n" not in first.text and "figures and slow" in first.text
+    assert first.text.startswith("Mr. Halloran kept")
+    assert "\n" not in first.text
+    assert "figures and slow" in first.text
     text = " ".join(p.text for c in chapters for p in c.paragraphs)
-    assert "licence" not in text and "copies" not in text
+    assert "licence" not in text
+    assert "copies" not in text
     lines = NOVEL.split("\n")
     assert all(p.text.startswith(lines[p.line - 1][:20]) for c in chapters for p in c.paragraphs)
 
@@ -197,7 +201,8 @@ def test_speakers_of_the_novel(tmp_path):
         *("Nora", "Mr. Halloran", "Nora", "Mr. Halloran", "Nora", "Mr. Halloran", "the stranger"),
         *("Mrs. Halloran", "Nora", "Mrs. Halloran"),
     ]
-    assert found[5][1].startswith("I wind it") and found[5][1].endswith("in his own house.")
+    assert found[5][1].startswith("I wind it")
+    assert found[5][1].endswith("in his own house.")
 
 
 CASES = {
@@ -221,7 +226,8 @@ def test_tags(tmp_path, case):
 
 
 def test_who_is_called_by_name_does_not_speak(tmp_path):
-    text = 'So Anna said it, and Paul said it. So Anna was there, and Paul was there.\n\n"Paul, it is late," said Anna.\n\n"It is, Anna."'
+    text = "So Anna said it, and Paul said it. So Anna was there, and Paul was there.\n\n"
+    text += '"Paul, it is late," said Anna.\n\n"It is, Anna."'
     assert [who for who, _ in speakers(tmp_path, text)] == ["Anna", "Paul"]
 
 
@@ -236,7 +242,8 @@ def test_materials_of_a_novel(nora):
     speech = [m for m in made if m.kind == "speech"]
     first = speech[0].text.split("\n")
     assert first[:2] == ["Nora: You are late, Mr. Halloran,", "Mr. Halloran: I am never late, the clock is early."]
-    assert len(first) == 5 and speech[0].source == "Chapter I, paragraphs 2-6"
+    assert len(first) == 5
+    assert speech[0].source == "Chapter I, paragraphs 2-6"
     assert all("Nora: " in m.text and len(m.text.split("\n")) <= 5 for m in speech)
     assert {m.persona for m in made} == {"nora"}
     knowledge = [m for m in made if m.kind == "knowledge" and m.stage == "late"]
@@ -258,7 +265,7 @@ def test_a_narrator(tmp_path):
     knowledge, speech = ([m.text for m in made if m.kind == kind] for kind in ("knowledge", "speech"))
     assert [text[:12] for text in speech] == ["I was born b", "my father: Y"]
     assert [text[:12] for text in knowledge] == ["The town was", "I write this"]
-    found = dict((text, who) for who, text in speakers(tmp_path, DIARY, ["Anselm"], range(1, 3)))
+    found = {text: who for who, text in speakers(tmp_path, DIARY, ["Anselm"], range(1, 3))}
     assert found["I read too little, and too late."] == "Anselm"
     assert found["I am a traveller,"] == found[next(t for t in found if t.startswith("I woke"))] == "the giant"
     assert found["Who is there? Come in."] == "the old man"
@@ -270,11 +277,20 @@ def test_long_paragraphs_are_cut_at_sentence_ends(tmp_path):
         tmp_path, f"{LONG} Nora was there.\n\nNora: she was.", {"form": "prose", "speaker": ["Nora"]}, ("",)
     )
     made = ingest(root, card)
-    assert len(made) == 3 and all(30 <= len(m.text.split()) <= 200 and m.text.endswith(".") for m in made)
+    assert len(made) == 3
+    assert all(30 <= len(m.text.split()) <= 200 and m.text.endswith(".") for m in made)
     assert " ".join(m.text for m in made) == f"{LONG} Nora was there. Nora: she was."
 
 
-INTERVIEW = "An evening in the salt house.\n\nQ: Where were you born?\nA: In the harbour.\nAt high water, they say.\n\nQ: And then?\nA: Then I learned to count.\n"
+INTERVIEW = """An evening in the salt house.
+
+Q: Where were you born?
+A: In the harbour.
+At high water, they say.
+
+Q: And then?
+A: Then I learned to count.
+"""
 
 
 def test_an_interview(tmp_path):
@@ -317,7 +333,9 @@ def test_every_bad_line_of_a_chat_is_named(tmp_path):
     rows = [{"speaker": "nora", "text": "A word."}, "[]", {"speaker": "nora"}, {"speaker": "nora", "text": 3}]
     told = refused(*chat(rows, tmp_path)).split("\n")
     assert [line.split("chat.jsonl")[1].split(":")[1] for line in told] == ["2", "3", "4"]
-    assert "list" in told[0] and "'text'" in told[1] and "found 3" in told[2]
+    assert "list" in told[0]
+    assert "'text'" in told[1]
+    assert "found 3" in told[2]
 
 
 def test_errors_say_how_to_mend_them(tmp_path):
@@ -330,7 +348,8 @@ def test_errors_say_how_to_mend_them(tmp_path):
 
 def test_a_persona_that_never_speaks_is_told_who_does(tmp_path):
     told = refused(*pack(tmp_path, NOVEL, {"form": "novel", "speaker": ["Ophelia"]}))
-    assert "'Ophelia' never speaks in text.txt" in told and "Mr. Halloran (3), " in told
+    assert "'Ophelia' never speaks in text.txt" in told
+    assert "Mr. Halloran (3), " in told
 
 
 def test_an_empty_stage_and_stages_out_of_order(tmp_path):
@@ -350,5 +369,6 @@ def test_the_survey_counts_everything_once(nora):
     rows = {row.name: row.quotations for row in counts.speakers}
     assert rows == {"Nora": 4, "Mr. Halloran": 3, "Mrs. Halloran": 2, "the stranger": 1}
     assert sum(rows.values()) == sum(c.quotations for c in counts.chapters)
-    assert "Mrs. Halloran" in counts.table() and UNATTRIBUTED not in counts.table()
+    assert "Mrs. Halloran" in counts.table()
+    assert UNATTRIBUTED not in counts.table()
     assert collections.Counter(c.paragraphs for c in counts.chapters)[0] == 0

@@ -50,6 +50,7 @@ def pack(folder, persona):
     problems = Problems()
     card = cards.read(root / "persona.yaml", problems)
     problems.check()
+    assert card is not None
     return root, card
 
 
@@ -63,7 +64,8 @@ def test_chapters_and_counts(tmp_path, persona, letters, chapters):
     total = sum(c.quotations for c in counts.chapters)
     assert total == sum(row.quotations for row in counts.speakers)
     unknown = sum(row.quotations for row in counts.speakers if row.name == UNATTRIBUTED)
-    assert unknown == sum(c.unattributed for c in counts.chapters) and 0 < unknown < 0.2 * total
+    assert unknown == sum(c.unattributed for c in counts.chapters)
+    assert 0 < unknown < 0.2 * total
     assert counts.speakers[0].name == NOVELS[persona][1]["speaker"][0]
 
 
@@ -74,7 +76,8 @@ def test_materials_of_a_whole_novel_in_seconds(tmp_path, persona):
     made = ingest(root, card)
     assert time.process_time() - begun < 30
     kinds = collections.Counter((m.stage, m.kind) for m in made)
-    assert min(kinds.values()) >= 25 and len(kinds) == 4
+    assert min(kinds.values()) >= 25
+    assert len(kinds) == 4
     assert len({m.id for m in made}) == len(made) == len({m.text for m in made})
     told = [m for m in made if m.kind == "knowledge"]
     assert all(30 <= len(m.text.split()) <= 250 for m in told)

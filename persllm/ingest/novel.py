@@ -11,7 +11,7 @@ from persllm.ingest.cast import Cast, Person, read_cast, tell_genders
 from persllm.ingest.quotes import Turn, inner_style, mark, style_of, tale
 from persllm.ingest.scenes import narration
 from persllm.ingest.speakers import add_roles, attribute
-from persllm.ingest.text import Chapter, Paragraph, read_book, words
+from persllm.ingest.text import Chapter, read_book, words
 
 NARRATOR = "the narrator"
 """The speaker's name where a first person without a known name says something."""
@@ -93,10 +93,10 @@ def _tell(section: Section, style: str, cast: Cast) -> None:
             continue
         teller = people.get(turn.speaker or "")
         attribute(inside, inner, cast, [teller] * len(inside))
-        rows = sorted({row for row, _, _ in turn.spans})
+        rows = [row for row, _, _ in turn.spans]
         for quotation in inner:
             quotation.told = turn.speaker or ""
-            quotation.first, quotation.last = rows[0] + quotation.first, rows[0] + quotation.last
+            quotation.first, quotation.last = rows[quotation.first], rows[quotation.last]
         section.tales[place] = inner
 
 
@@ -136,8 +136,3 @@ def read_novel(path: Path, names: Sequence[str] = (), narrates: range | None = N
 def is_first_person(text: str) -> bool:
     """Whether at least four of a hundred words are the first person's."""
     return len(_FIRST_PERSON.findall(text)) >= 0.04 * words(text)
-
-
-def told(paragraphs: Sequence[Paragraph], turn: Turn) -> list[Paragraph]:
-    """Return a tale's paragraphs, without its marks, for the teller's own first person."""
-    return tale(turn, list(paragraphs))

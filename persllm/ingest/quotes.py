@@ -66,23 +66,18 @@ def inner_style(style: str) -> str:
     return {"curly": "curly single", "straight": "single", "curly single": "curly", "single": "straight"}[style]
 
 
-def _spans(text: str, style: str, opened: bool) -> tuple[list[tuple[int, int]], bool]:
+def _spans(text: str, style: str) -> tuple[list[tuple[int, int]], bool]:
     """Return the spans between marks and whether the last one is still open at the paragraph's end."""
     opening, closing = (re.compile(mark) for mark in _STYLES[style])
     found: list[tuple[int, int]] = []
     at = 0
-    if opened:
-        # A quotation that goes on opens again; where it does not, the mark before was an error of the text.
-        again = opening.match(text)
-        if not again:
-            opened = False
     while (start := opening.search(text, at)) is not None:
         end = closing.search(text, start.end())
         again = opening.search(text, start.end())
         if style == "curly" and end and again and again.start() < end.start():
-            end = again
-            found.append((start.end(), end.start()))
-            at = end.start()
+            # A closing mark is missing; the next opening one serves.
+            found.append((start.end(), again.start()))
+            at = again.start()
             continue
         if end is None:
             found.append((start.end(), len(text)))
@@ -127,7 +122,7 @@ def mark(paragraphs: list[Paragraph], style: str) -> list[Turn]:
     for index, paragraph in enumerate(paragraphs):
         text = paragraph.text
         was_open = opened
-        spans, opened = _spans(text, style, was_open)
+        spans, opened = _spans(text, style)
         goes_on = was_open and bool(spans) and spans[0][0] <= 2
         if was_open and not goes_on and turns:
             turns[-1].closed = False
@@ -159,8 +154,9 @@ def mark(paragraphs: list[Paragraph], style: str) -> list[Turn]:
 
 
 def tale(turn: Turn, paragraphs: list[Paragraph]) -> list[Paragraph]:
-    """Return a tale's paragraphs without its own marks, or nothing for a quotation that is no tale."""
-    whole = [(p, a, b) for p, a, b in turn.spans]
-    if len({p for p, _, _ in whole}) < TALE:
+    """Return the spans of a tale, as paragraphs without its own marks; nothing for a quotation that is no tale."""
+    if len({p for p, _, _ in turn.spans}) < TALE:
         return []
-    return [Paragraph(paragraphs[p].number, paragraphs[p].text[a:b].strip(), paragraphs[p].line) for p, a, b in whole]
+    return [
+        Paragraph(paragraphs[p].number, paragraphs[p].text[a:b].strip(), paragraphs[p].line) for p, a, b in turn.spans
+    ]

@@ -15,12 +15,11 @@ PAUSE = 60
 
 @dataclass
 class Scene:
-    """A conversation: its turns, the narration before each (words outside quotations), and the candidates."""
+    """A conversation: its turns, whether narration stands apart each from the one before, and who may speak."""
 
     turns: list[Turn]
     apart: list[bool] = field(default_factory=list)
     people: list[Person] = field(default_factory=list)
-    recent: list[list[Person]] = field(default_factory=list)
 
 
 def narration(paragraphs: Sequence[Paragraph], turns: Sequence[Turn]) -> list[str]:

@@ -4,6 +4,9 @@ No package attributes speakers offline without a model to download, so these are
 candidate a score: a tag (`persllm.ingest.tags`), a pronoun's gender, who is called by name, who is named nearby. A
 second-order chain then finds the sequence of speakers with the best sum, where two who take turns are likelier than one
 who answers himself. Where the best speaker leads the next by less than `MARGIN`, there is no answer.
+
+Of the speakers given, 66 to 87 of a hundred are right, from novel to novel; of those whom a tag names, 76 to 98.
+About one quotation in seven gets no answer. Counts and novels are in ``tests/test_ingest_novels.py``.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from persllm.ingest.tags import Subject, subjects_of
 from persllm.ingest.text import Paragraph
 
 MARGIN = 0.6
+# The weights were set by trying each larger and smaller on three novels with published annotations.
 _FLOOR = -3.0
 _NAMED, _ACTS, _ROLE = 14.0, 4.0, 11.0
 _GENDER = 9.0
@@ -137,6 +141,25 @@ def _score_subject(
     return scores
 
 
+def _add_words(scores: np.ndarray, scene: Scene, n: int, cast: Cast) -> None:
+    """Add what a turn's own words say of its speaker and of those before and after: names, ``sir`` and ``madam``."""
+    index = {id(person): i for i, person in enumerate(scene.people)}
+    called, about = vocatives(scene.turns[n].text, cast)
+    for who, points in [(called, -_CALLED), (about, -_ABOUT)]:
+        for person in who & index.keys():
+            scores[n, index[person]] += points
+    for person in called & index.keys():
+        if n + 1 < len(scene.turns):
+            scores[n + 1, index[person]] += _ANSWERS
+        if n and not scene.apart[n]:
+            scores[n - 1, index[person]] += _ASKED
+    beside = [m for m in (n - 1, n + 1) if 0 <= m < len(scene.turns) and not scene.apart[max(n, m)]]
+    for gender in addressed(scene.turns[n].text):
+        fits = [_NEAR if person.gender == gender else -_NEAR if person.gender else 0.0 for person in scene.people]
+        for other in beside:
+            scores[other] += fits
+
+
 def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrator: Person | None) -> np.ndarray:
     """Return the points of every (turn, candidate); a turn's paragraph ``first`` is ``outside[first + shift]``."""
     tags: list[list[Subject]] = []
@@ -167,21 +190,7 @@ def _emissions(scene: Scene, outside: list[str], shift: int, cast: Cast, narrato
         signed = _signed(turn, cast)
         if signed and id(signed) in index:
             scores[n, index[id(signed)]] += 2 * _NAMED
-        called, about = vocatives(turn.text, cast)
-        for who, points in [(called, -_CALLED), (about, -_ABOUT)]:
-            for person in who & index.keys():
-                scores[n, index[person]] += points
-        for person in called & index.keys():
-            if n + 1 < len(scene.turns):
-                scores[n + 1, index[person]] += _ANSWERS
-            if n and not scene.apart[n]:
-                scores[n - 1, index[person]] += _ASKED
-        for gender in addressed(turn.text):
-            for i, person in enumerate(scene.people):
-                fit = _NEAR if person.gender == gender else -_NEAR if person.gender else 0.0
-                for other in (n - 1, n + 1):
-                    if 0 <= other < len(scene.turns) and not scene.apart[max(n, other)]:
-                        scores[other, i] += fit
+        _add_words(scores, scene, n, cast)
         for m in cast.find(" ".join([turn.before, *turn.gaps, turn.after])):
             if id(m.person) in index:
                 scores[n, index[id(m.person)]] += _NEAR

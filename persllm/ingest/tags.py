@@ -12,7 +12,8 @@ from persllm.ingest.text import sentences
 
 _VERB = "|".join(sorted(SAYING, key=len, reverse=True))
 _NOUN = re.compile(
-    r"(?P<owner>the|his|her|my|their|our|your|a|an|one of|another|this|that|these|those)\s+(?P<words>[\w'-]+(?:\s+[\w'-]+){0,3})",
+    r"(?P<owner>the|his|her|my|their|our|your|a|an|one of|another|this|that|these|those)\s+"
+    r"(?P<words>[\w'-]+(?:\s+[\w'-]+){0,3})",
     re.IGNORECASE,
 )
 _SUBJECT_PRONOUN = r"(?:he|she|I|they|we)"
