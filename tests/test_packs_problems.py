@@ -103,7 +103,7 @@ ALONE = [
             "{level: none, reason: r}, neuroticism: {level: none, reason: r}}"),
         "persona.yaml:5: stages.early.big_five.extraversion: level 'mid' is none of high, low, none",
     ),
-    (put("persona.yaml", "  late:", "  erly: {label: l, summary: s}\n  late:"), "erly: no folder for stage 'erly', which"),
+    (put("persona.yaml", "  late:", "  erly: {label: l, summary: s}\n  late:"), "erly: no folder for stage"),
     (gone("late"), "late: no folder for stage 'late', which persona.yaml names"),
     (gone("late/knowledge.txt"), "late/knowledge.txt: no such file; expected knowledge paragraphs, one a line"),
     (line("late/knowledge.txt", 1, b"\xff\xfe"), "late/knowledge.txt:1: not UTF-8 text"),
