@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from persllm import packs, sizing, workload
+from persllm.chats import collect
 from persllm.compose import Cell, Resolved, slug
 from persllm.errors import UserError
 from persllm.expected import Times
-from persllm.identity import file_sha256, fingerprint, tree_sha256
+from persllm.identity import fingerprint, tree_sha256
 from persllm.models import model_identity, package_folder
 from persllm.schema import Annotate, AnnotatorKind, Config, Method, Model, Optim, Prompt, Recipe
 from persllm.steps import VERSIONS
@@ -116,7 +117,7 @@ class _Builder:
     """Builds each distinct step once."""
 
     def __init__(self, resolved: Resolved) -> None:
-        self.study = resolved.study
+        self.study, self.notes = resolved.study, resolved.notes
         self.personas = list(dict.fromkeys(cell.config.persona.pack for cell in resolved.cells))
         self.memo: dict[Any, Any] = {}
         self.steps: dict[str, Step] = {}
@@ -231,14 +232,16 @@ class _Builder:
                 except UserError as error:
                     raise UserError(f"{key}: {error}") from error
 
-    def general_file(self, config: Config) -> dict[str, Any]:
-        """Return what identifies the file of general data, where it is one."""
-        path = Path(config.general.source)
-        if path.suffix.lower() not in (".json", ".jsonl", ".parquet"):
-            return {}
-        if not path.is_file():
-            raise UserError(f"general.source={path}: no such file; expected self, a data file or a dataset id")
-        return {"sha256": file_sha256(path)}
+    def general(self, config: Config) -> Step:
+        """Return the step that makes the general data; the model matters only where it writes the answers itself."""
+        key = ("general", repr(dataclasses.replace(config.general, ratio=None)))
+        if key not in self.memo:
+            self.memo[key] = collect.meaning(config.general)
+            self.notes += collect.notes(self.memo[key])
+        meaning = {"general": self.memo[key]}
+        meaning |= {"model": self.model(config)} if collect.is_own(config.general) else {}
+        label = "mix" if config.general.mix else config.general.source
+        return self.step("general", label, meaning, local=self.local(config, config.general.limit))
 
     def local(self, config: Config, work: int) -> dict[str, Any]:
         return {"model_path": config.model.path, "work": work}
@@ -269,11 +272,10 @@ class _Builder:
         shared = {k: v for k, v in plain(tune).items() if k not in ("sft", "dpo")}
         common = {"model": self.model(config), "recipe": config.method.prompt.recipe.value, "seed": config.seed}
         inputs = {"materials": self.materials(config, config.persona.pack), "split": split}
-        if tune.general:
-            general = {"general": plain(config.general) | self.general_file(config), "model": self.model(config)}
-            local = self.local(config, config.general.limit)
-            inputs["general"] = self.step("general", config.general.source, general, local=local)
         meaning = common | {"objective": "sft", "tune": shared, "optim": plain(tune.sft)}
+        if tune.general:
+            inputs["general"] = self.general(config)
+            meaning["general"] = {"ratio": config.general.ratio}
         local = self.train_local(config, "sft", tune.sft, workload.sft_units(config, tune, self.pack(config)))
         steps = [self.train_step(f"{label}-sft-s{config.seed}", meaning, inputs, local)]
         if tune.dpo is not None:

@@ -165,12 +165,24 @@ class General:
     """Group general: instruction data that keeps the base model's manners."""
 
     source: str = "self"
-    """``self``: our own prompts, answered by the base model; else a path or id that ``datasets`` can load."""
+    """``self``: our own prompts, answered by the base model; else a JSON Lines, JSON or Parquet file, a folder of such
+    files, or a hub id."""
+    mix: dict[str, float] = field(default_factory=dict)
+    """Several sources in place of ``source``: {SOURCE: weight}, each giving its weight's share of ``limit``."""
     limit: int = 48
-    """At most this many items."""
-    max_new_tokens: int = 64
+    """At most this many items are kept."""
+    ratio: float | None = None
+    """General sequences per persona sequence of supervised tuning, taken from what was kept; null takes all of it."""
+    scan: int | None = 100000
+    """The items are drawn from so many rows at the beginning of a source; null reads all of it."""
+    seed: int = 0
+    """Of that drawing."""
     split: str = "train"
-    """Which split of a ``datasets`` source to read."""
+    """Which split of a hub id to read."""
+    revision: str | None = None
+    """A hub id's commit: without one the same study may read other data another day."""
+    max_new_tokens: int = 64
+    """self: longest answer."""
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,17 @@ from typing import Any
 
 from persllm import geometry
 from persllm.errors import UserError, did_you_mean
-from persllm.schema import Adapter, Annotate, AnnotatorKind, Config, LaunchKind, Recipe, StrategyKind, TemporalLabel
+from persllm.schema import (
+    Adapter,
+    Annotate,
+    AnnotatorKind,
+    Config,
+    General,
+    LaunchKind,
+    Recipe,
+    StrategyKind,
+    TemporalLabel,
+)
 
 METRICS = Path(__file__).parent / "metrics"
 
@@ -46,6 +56,8 @@ RANGES: dict[str, Check] = {
     "annotate.endpoint.budget": _POSITIVE,
     "annotate.endpoint.batch_size": _POSITIVE,
     "general.limit": _POSITIVE,
+    "general.ratio": _POSITIVE,
+    "general.scan": _POSITIVE,
     "general.max_new_tokens": _POSITIVE,
     "pairs.rank": _POSITIVE,
     "pairs.cross_persona_limit": _POSITIVE,
@@ -138,6 +150,7 @@ def problems(config: Config) -> Iterator[str]:
             )
     yield from _metric_problems(tuple(config.evaluate.metrics), config.study.primary)
     yield from _annotate_problems(config.annotate)
+    yield from _general_problems(config.general)
 
 
 def _annotate_problems(annotate: Annotate) -> Iterator[str]:
@@ -158,6 +171,16 @@ def _annotate_problems(annotate: Annotate) -> Iterator[str]:
             f"annotate.endpoint.base_url is {endpoint.base_url!r}; expected an address such as "
             "http://127.0.0.1:8000/v1, without user or password"
         )
+
+
+def _general_problems(general: General) -> Iterator[str]:
+    if general.mix and general.source != "self":
+        yield f"general.source is {general.source} but general.mix names the sources; name all of them there"
+    for source, weight in general.mix.items():
+        if source == "self":
+            yield "general.mix names self, whose answers the base model writes; mix files, folders and hub ids"
+        if weight <= 0:
+            yield f"general.mix gives {source} the weight {weight:g}; expected more than 0"
 
 
 def _strategy_problems(config: Config) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from persllm import prompting
 from persllm.answer import render
+from persllm.chats.collect import is_own
 from persllm.packs import Card
 from persllm.records import PREMISES, Item, Material, Reanswer
 from persllm.schema import Annotate, Config, Tune
@@ -88,7 +89,8 @@ def sft_units(config: Config, tune: Tune, pack: Pack) -> int:
         held = {item.material_id for item in pack.items}
         count += sum(1 if paragraph.id not in held else share for paragraph in pack.paragraphs)
     if tune.general:
-        count += config.general.limit
+        ratio, most = config.general.ratio, config.general.limit
+        count += most if ratio is None else min(most, ratio * count)
     return max(1, round(count)) * tune.sft.epochs
 
 
@@ -125,6 +127,6 @@ def longest(config: Config, pack: Pack) -> Lengths:
     answer = max(map(_tokens, answers), default=0)
     if tune.general:
         # How long a data set's answers are, only the data set knows.
-        answer = max(answer, config.general.max_new_tokens if config.general.source == "self" else limit)
+        answer = max(answer, config.general.max_new_tokens if is_own(config.general) else limit)
     tokens = min(limit, max(map(_tokens, prompts)) + TEMPLATE_TOKENS + answer)
     return Lengths(tokens, min(answer, tokens))

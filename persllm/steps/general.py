@@ -2,79 +2,53 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from persllm import records
+from persllm.chats.collect import collect, sentence
+from persllm.chats.turns import Skip, first_turn
 from persllm.decoding import generate_all
-from persllm.errors import UserError
 from persllm.execute import Context
 from persllm.language_model import chat_ids, load_base, load_tokenizer, model_source
 from persllm.progress import bar
 from persllm.prompting import GENERIC
 from persllm.records import GeneralItem
+from persllm.store import write_json
 
 PROMPTS = Path(__file__).parent.parent / "general_prompts.txt"
 
 
-def turn(row: dict[str, Any]) -> tuple[str, str] | None:
+def turn(row: Any) -> tuple[str, str] | None:
     """Return the first question and answer of a row in chat-message, ShareGPT or Alpaca form, or None."""
-    if isinstance(row.get("messages"), list):
-        turns = [(m.get("role"), m.get("content")) for m in row["messages"]]
-    elif isinstance(row.get("conversations"), list):
-        turns = [
-            ({"human": "user", "gpt": "assistant"}.get(m.get("from")), m.get("value")) for m in row["conversations"]
-        ]
-    elif "instruction" in row:
-        question = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
-        turns = [("user", question), ("assistant", row.get("output"))]
-    else:
-        return None
-    for (asker, question), (answerer, answer) in pairwise(turns):
-        if asker == "user" and answerer == "assistant" and question and answer:
-            return str(question), str(answer)
-    return None
-
-
-def _from_datasets(source: str, split: str, limit: int) -> tuple[list[GeneralItem], int]:
-    """Return at most ``limit`` items of a JSON Lines or Parquet file or hub id, and how many rows had no turn."""
-    import datasets
-
-    suffix = Path(source).suffix.lower()
-    try:
-        if suffix in (".json", ".jsonl", ".parquet"):
-            kind = "parquet" if suffix == ".parquet" else "json"
-            rows = datasets.load_dataset(kind, data_files=source, split="train", streaming=True)
-        else:
-            rows = datasets.load_dataset(source, split=split, streaming=True)
-        found, skipped = [], 0
-        for index, row in enumerate(rows):
-            if len(found) == limit:
-                break
-            made = turn(dict(row))
-            if made is None:
-                skipped += 1
-            else:
-                found.append(GeneralItem(id=f"general-{index}", question=made[0], response=made[1], source=source))
-    except Exception as error:
-        raise UserError(f"general.source={source}: cannot be read ({str(error).splitlines()[0]})") from error
-    return found, skipped
+    made = first_turn(row)
+    return None if isinstance(made, Skip) else (made.question, made.answer)
 
 
 def run(ctx: Context) -> None:
-    """Write ``general.jsonl``."""
+    """Write ``general.jsonl``, and ``general.json``: how many items were asked for, found, and left out, and why."""
     config = ctx.config["general"]
-    if config["source"] != "self":
-        items, skipped = _from_datasets(config["source"], config["split"], config["limit"])
-        if not items:
-            raise UserError(
-                f"general.source={config['source']}: no row has a question and an answer; expected messages, "
-                "conversations (ShareGPT) or instruction/output (Alpaca)"
+    if "sources" in config:
+        items, sources = collect(config, ctx.check_stop)
+        told: dict[str, Any] = {"sources": sources}
+        for one in sources:
+            ctx.say(sentence(one))
+    else:
+        items, cut = _own(ctx)
+        told = {"dropped_unfinished": cut}
+        if len(items) + cut < config["limit"]:
+            ctx.say(
+                f"{len(items) + cut} prompts are all there are, where general.limit={config['limit']} were asked for"
             )
-        ctx.log(items=len(items), skipped=skipped)
-        records.write(ctx.out / "general.jsonl", items)
-        return
+    told = {"asked": config["limit"], "items": len(items)} | told
+    ctx.log(**told)
+    records.write(ctx.out / "general.jsonl", items)
+    write_json(ctx.out / "general.json", told)
+
+
+def _own(ctx: Context) -> tuple[list[GeneralItem], int]:
+    """Return our own prompts with the base model's answers, and how many had none that ends."""
+    config = ctx.config["general"]
     questions = PROMPTS.read_text(encoding="utf-8").splitlines()[: config["limit"]]
     source = model_source(ctx.local["model_path"], ctx.outputs)
     tokenizer = load_tokenizer(source, ctx.config["model"]["revision"])
@@ -95,8 +69,7 @@ def run(ctx: Context) -> None:
                     items.append(
                         GeneralItem(id=f"general-{index:03d}", question=questions[index], response=text, source="self")
                     )
-    ctx.log(items=len(items), dropped_unfinished=cut)
-    records.write(ctx.out / "general.jsonl", sorted(items, key=lambda item: item.id))
+    return sorted(items, key=lambda item: item.id), cut
 
 
 def _whole_sentences(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -74,6 +75,26 @@ RECALL = {"knowledge": "What is known of you?", "speech": "Say something in your
 def material_sequences(paragraphs: list[Material], source: Source, encoder: Encoder) -> list[Sequence]:
     """Return one sequence per paragraph, under its stage's prompt and with no analysis."""
     return [encoder.encode(build(source, m.stage, RECALL[m.kind]), m.text) for m in paragraphs]
+
+
+def general_share(items: list[GeneralItem], ratio: float | None, persona: int) -> tuple[list[GeneralItem], int]:
+    """Return the general items that are mixed with so many persona sequences, and how many the ratio asks for.
+
+    Args:
+        items: what the step general kept.
+        ratio: general items per persona sequence; None asks for all that there are.
+        persona: sequences of an epoch before the mixing.
+
+    Returns:
+        Items in their own order, none twice: fewer than asked for where there are no more. A larger ratio's hold a
+        smaller one's.
+    """
+    asked = len(items) if ratio is None else round(ratio * persona)
+    if asked >= len(items):
+        return items, asked
+    by_hash = sorted(items, key=lambda item: hashlib.sha256(item.id.encode()).digest())
+    chosen = {item.id for item in by_hash[:asked]}
+    return [item for item in items if item.id in chosen], asked
 
 
 def general_sequences(items: list[GeneralItem], encoder: Encoder) -> list[Sequence]:

@@ -11,7 +11,7 @@ import torch
 from persllm.errors import UserError
 from persllm.execute import Context
 from persllm.language_model import load_base, load_tokenizer
-from persllm.records import PREMISES, Pair
+from persllm.records import PREMISES, GeneralItem, Pair
 from persllm.steps import general, materials, pairs, split
 from persllm.training import distributed
 from persllm.training.adapters import add_stage_tokens, attach, load_trainable, trained_dtype
@@ -19,6 +19,7 @@ from persllm.training.batch import Batch, Sequence, collate, row_sums
 from persllm.training.data import (
     Encoder,
     general_sequences,
+    general_share,
     material_sequences,
     pair_sequences,
     prompt_source,
@@ -80,9 +81,20 @@ def _sft(ctx: Context, source: str, rounded: bool) -> Setup:
     if tune["materials"]:
         mixed += material_sequences(split.unheld(ctx.inputs["split"], paragraphs), prompt, encoder)
     if tune["general"]:
-        mixed += general_sequences(general.read(ctx.inputs["general"]), encoder)
+        mixed += general_sequences(_general(ctx, len(mixed)), encoder)
     dev = sft_sequences(split.read(ctx.inputs["split"], "dev"), prompt, tune, encoder)
     return Setup(model, tokenizer, [(s,) for s in mixed], [(s,) for s in dev], encoder.cut)
+
+
+def _general(ctx: Context, persona: int) -> list[GeneralItem]:
+    """Return the general items to mix with so many persona sequences; where a ratio is set, their number is told."""
+    ratio = ctx.config["general"]["ratio"]
+    items, asked = general_share(general.read(ctx.inputs["general"]), ratio, persona)
+    if ratio is not None and distributed.rank() == 0:
+        ctx.cost |= {"general_items": len(items), "general_items_asked": asked}
+        short = "; raise general.limit, or give more data: none is repeated" if len(items) < asked else ""
+        ctx.say(f"{len(items)} general items where general.ratio={ratio:g} asks for {asked} ({persona} x ratio){short}")
+    return items
 
 
 def _dpo(ctx: Context, source: str, rounded: bool) -> Setup:
