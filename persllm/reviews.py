@@ -1,41 +1,60 @@
 """What people decided about items: a log in the persona's folder, one decision a line, never rewritten.
 
-``reviews.jsonl`` keeps who decided what about which text, and when; the last decision about a text counts. A decision
-names the text by its digest, so that it never falls on another one that an annotator wrote later under the same id.
+``reviews.jsonl`` keeps who decided what about which text, and when. The last decision about a text counts, unless it was
+taken back: ``undo`` is a line of its own and lets the decision before it count again. A line names the text by its
+digest, so that it never falls on another one that an annotator wrote later under the same id.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from persllm import records
+from persllm.errors import UserError, did_you_mean
 from persllm.identity import canonical
 from persllm.records import Item, Reanswer
 
 FILE = "reviews.jsonl"
 DECISIONS = ("accept", "edit", "reject")
+UNDO = "undo"
+FIELDS = ("question", "analysis", "response")
+"""What can be edited; a re-answer's question is its item's and is edited there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """One decision."""
+    """One line of the log."""
 
     id: str
     """The item's id, or ``ITEM@STAGE`` for a re-answer."""
     of: str
     """The digest of the text that the annotator wrote (see ``digest``)."""
     decision: str
+    """One of DECISIONS, or ``undo``."""
     question: str | None = None
-    """The text as edited; None where it is not. A re-answer's question is its item's and is not edited there."""
+    """The text as edited; None where the annotator's stays."""
     analysis: str | None = None
     response: str | None = None
     by: str
     at: str
     """UTC, such as 2026-01-31T12:00:00Z."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The text that this is about."""
+        return self.id, self.of
+
+    @property
+    def edited(self) -> dict[str, str]:
+        """The edited texts by field."""
+        return {key: value for key in FIELDS if (value := getattr(self, key)) is not None}
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,12 @@ class Applied:
     items: list[Item]
     reanswers: list[Reanswer]
     counts: dict[str, int]
-    """By decision, and ``open`` (undecided) and ``stale`` (about a text that is no more)."""
+    """By decision; ``open`` (undecided), ``dropped`` (undecided, but left out with a rejected twin or item), and
+    ``stale`` (decisions about texts that are no more)."""
+
+
+class OvertakenError(Exception):
+    """Somebody decided about the same text meanwhile."""
 
 
 def name_of(record: Item | Reanswer) -> str:
@@ -59,45 +83,124 @@ def digest(record: Item | Reanswer) -> str:
     return hashlib.sha256(canonical([question, record.analysis, record.response])).hexdigest()[:16]
 
 
+def place_of(record: Item | Reanswer) -> tuple[str, str]:
+    """Return what a review names a record by: its id and its digest."""
+    return name_of(record), digest(record)
+
+
 def load(folder: Path) -> list[Review]:
-    """Read a persona's log, in the order in which decisions were taken; an absent log is empty."""
+    """Read a persona's log, in the order in which decisions were taken; an absent log is empty.
+
+    Raises:
+        UserError: a line for each line that is no review.
+    """
     path = folder / FILE
-    return records.read(Review, path) if path.is_file() else []
+    reviews, told = [], []
+    for where, row in records.read_json_lines(path) if path.is_file() else ():
+        try:
+            review = records.parse(Review, row, where)
+        except UserError as error:
+            told.append(str(error))
+            continue
+        told += [f"{where}: {fault}" for fault in _faults(review)]
+        reviews.append(review)
+    if told:
+        raise UserError("\n".join(told))
+    return reviews
 
 
-def last(reviews: Sequence[Review]) -> dict[tuple[str, str], Review]:
-    """Return the last decision about each text, by id and digest."""
-    return {(review.id, review.of): review for review in reviews}
+def _faults(review: Review) -> list[str]:
+    known = (*DECISIONS, UNDO)
+    if review.decision not in known:
+        close = did_you_mean(review.decision, known)
+        return [f"field 'decision' is {review.decision!r}, expected one of {', '.join(known)}{close}"]
+    if review.decision == "edit" and not review.edited:
+        return [f"an edit changes one of {', '.join(FIELDS)}; this one has none of them"]
+    if review.decision != "edit" and review.edited:
+        return [f"field {next(iter(review.edited))!r} is for the decision 'edit', this is {review.decision!r}"]
+    return [f"field {key!r} is empty; expected a text" for key, text in review.edited.items() if not text.strip()]
+
+
+def append(folder: Path, review: Review, seen: int) -> None:
+    """Add a line to a persona's log and sync it to disk; safe beside other processes that do the same.
+
+    Args:
+        folder: the persona's.
+        review: the line.
+        seen: how many lines about the same text whoever decided had seen.
+
+    Raises:
+        OvertakenError: there are others by now; nothing is written.
+        OSError: the disk took no whole line; what it took of it is removed again.
+    """
+    path = folder / FILE
+    with path.open("ab+", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if sum(other.place == review.place for other in load(folder)) != seen:
+            raise OvertakenError
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        # A line that was added by hand may lack its end.
+        whole = file.read(1) in (b"\n", b"")
+        data = (b"" if whole else b"\n") + records.to_line(review).encode()
+        try:
+            while data:
+                data = data[file.write(data) or 0 :]
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
+    if not end:
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def standing(reviews: Sequence[Review]) -> dict[tuple[str, str], Review]:
+    """Return the decision that counts about each text, by id and digest; a text whose decisions were undone has none."""
+    taken: dict[tuple[str, str], list[Review]] = {}
+    for review in reviews:
+        decisions = taken.setdefault(review.place, [])
+        if review.decision != UNDO:
+            decisions.append(review)
+        elif decisions:
+            decisions.pop()
+    return {place: decisions[-1] for place, decisions in taken.items() if decisions}
 
 
 def apply(items: list[Item], reanswers: list[Reanswer], reviews: Sequence[Review]) -> Applied:
     """Return what is left after all decisions.
 
-    A rejected item takes its twin and the re-answers to it along, for neither has a use without it; where a question
-    was edited, the re-answers to it stay, as they answer the edited one or are rejected themselves.
+    A rejected item takes its twin and the re-answers to both along, for none has a use without it; where a question was
+    edited, the re-answers to it stay, as they answer the edited one or are rejected themselves.
+
+    Raises:
+        UserError: an edit of a re-answer changes the question.
     """
-    decided = last(reviews)
-    counts: dict[str, int] = dict.fromkeys((*DECISIONS, "open"), 0)
-    met = set()
-
-    def settle(record: Item | Reanswer) -> Item | Reanswer | None:
-        place = name_of(record), digest(record)
-        met.add(place)
-        review = decided.get(place)
-        counts[review.decision if review else "open"] += 1
-        if review is None or review.decision == "accept":
-            return record
-        if review.decision == "reject":
-            return None
-        edited = {
-            key: value for key in ("question", "analysis", "response") if (value := getattr(review, key)) is not None
-        }
-        return dataclasses.replace(record, **edited)
-
-    kept = [found for item in items if isinstance(found := settle(item), Item)]
-    ids = {item.id for item in kept}
-    kept = [item for item in kept if item.premise_pair is None or item.premise_pair in ids]
-    ids = {item.id for item in kept}
-    again = [found for one in reanswers if isinstance(found := settle(one), Reanswer) and found.item_id in ids]
-    counts["stale"] = len(decided.keys() - met)
-    return Applied(kept, again, counts)
+    decided = standing(reviews)
+    for record in reanswers:
+        if (review := decided.get(place_of(record))) and review.question is not None:
+            raise UserError(f"{FILE}: {review.id} is a re-answer; edit the question of {record.item_id} instead")
+    counts = dict.fromkeys((*DECISIONS, "open", "dropped"), 0)
+    rejected = {item.id for item in items if (review := decided.get(place_of(item))) and review.decision == "reject"}
+    lost = rejected | {item.id for item in items if item.premise_pair in rejected}
+    kept: list[Item | Reanswer] = []
+    for record in (*items, *reanswers):
+        review = decided.get(place_of(record))
+        gone = (record.id if isinstance(record, Item) else record.item_id) in lost
+        counts[review.decision if review else "dropped" if gone else "open"] += 1
+        if not gone and (review is None or review.decision != "reject"):
+            kept.append(dataclasses.replace(record, **review.edited) if review else record)
+    counts["stale"] = len(decided.keys() - {place_of(record) for record in (*items, *reanswers)})
+    return Applied(
+        [record for record in kept if isinstance(record, Item)],
+        [record for record in kept if isinstance(record, Reanswer)],
+        counts,
+    )
