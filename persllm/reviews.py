@@ -1,7 +1,7 @@
 """What people decided about items: a log in the persona's folder, one decision a line, never rewritten.
 
-``reviews.jsonl`` keeps who decided what about which text, and when. The last decision about a text counts, unless it was
-taken back: ``undo`` is a line of its own and lets the decision before it count again. A line names the text by its
+``reviews.jsonl`` keeps who decided what about which text, and when. The last decision about a text counts, unless it
+was taken back: ``undo`` is a line of its own and lets the decision before it count again. A line names the text by its
 digest, so that it never falls on another one that an annotator wrote later under the same id.
 """
 
@@ -164,7 +164,7 @@ def _sync(folder: Path) -> None:
 
 
 def standing(reviews: Sequence[Review]) -> dict[tuple[str, str], Review]:
-    """Return the decision that counts about each text, by id and digest; a text whose decisions were undone has none."""
+    """Return the decision that counts about each text, by id and digest; there is none where all were undone."""
     taken: dict[tuple[str, str], list[Review]] = {}
     for review in reviews:
         decisions = taken.setdefault(review.place, [])
@@ -188,7 +188,7 @@ def apply(items: list[Item], reanswers: list[Reanswer], reviews: Sequence[Review
     for record in reanswers:
         if (review := decided.get(place_of(record))) and review.question is not None:
             raise UserError(f"{FILE}: {review.id} is a re-answer; edit the question of {record.item_id} instead")
-    counts = dict.fromkeys((*DECISIONS, "open", "dropped"), 0)
+    counts: dict[str, int] = dict.fromkeys((*DECISIONS, "open", "dropped"), 0)
     rejected = {item.id for item in items if (review := decided.get(place_of(item))) and review.decision == "reject"}
     lost = rejected | {item.id for item in items if item.premise_pair in rejected}
     kept: list[Item | Reanswer] = []

@@ -113,8 +113,8 @@ class Desk:
         """Keep a decision and return the text's state as ``changes`` does.
 
         Args:
-            asked: ``key``, ``decision``, ``by``, ``seen`` (how many lines about this text the page knows of) and, for an
-                edit, the texts ``question``, ``analysis``, ``response``.
+            asked: ``key``, ``decision``, ``by``, ``seen`` (how many lines about this text the page knows of) and, for
+                an edit, the texts ``question``, ``analysis``, ``response``.
 
         Raises:
             RefusedError: the decision makes no sense, was overtaken by another, or the disk does not take it.
@@ -128,9 +128,7 @@ class Desk:
             try:
                 reviews.append(one.folder, review, asked["seen"])
             except OvertakenError as error:
-                raise RefusedError(
-                    409, _overtaken([line for line in one.log() if line.place == review.place])
-                ) from error
+                raise RefusedError(409, _overtaken(one.about(review.place))) from error
             except OSError as error:
                 path = one.folder / reviews.FILE
                 why = error.strerror or str(error)

@@ -39,8 +39,7 @@ def history(draft: Mapping[str, str], lines: Sequence[Review]) -> list[dict[str,
         elif len(counting) > 1:
             counting.pop()
         after = counting[-1]
-        changes = {
-            field: changed_words(before[field], after[field]) for field in draft if before[field] != after[field]
-        }
+        changed = [field for field in draft if before[field] != after[field]]
+        changes = {field: changed_words(before[field], after[field]) for field in changed}
         told.append({"by": review.by, "at": review.at, "decision": review.decision, "changes": changes})
     return told

@@ -7,6 +7,7 @@ import json
 import secrets
 import socketserver
 import sys
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -78,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Take a decision."""
         self._answer(self._post)
 
-    def _answer(self, work: Any) -> None:
+    def _answer(self, work: Callable[[str], None]) -> None:
         try:
             name = self._admitted()
             work(name)
