@@ -132,7 +132,7 @@ def classify(error: BaseException) -> dict[str, str]:
     """Return a failure's class, message and hint."""
     if isinstance(error, StepFailure):
         return error.failure
-    text = f"{type(error).__name__}: {error}".strip()
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}".strip()
     if isinstance(error, UserError):
         kind, hint = "config", "mend the input named above, then run the same command again"
     elif isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():

@@ -25,6 +25,7 @@ LOST = 5
 """After this many requests in a row without an answer the server is given up for now."""
 BACKOFF = (0.5, 30.0)
 """Seconds before a second try after garbage, doubled each time, and at most."""
+NO_QUOTA = "insufficient_quota"
 _STOPPING = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 
 
@@ -82,7 +83,9 @@ class Api:
             base_url=base_url,
             max_retries=endpoint["retries"],
             timeout=endpoint["timeout_seconds"],
-            http_client=openai.DefaultHttpxClient(event_hooks={"request": [pace.wait, self._count]}),
+            http_client=openai.DefaultHttpxClient(
+                event_hooks={"request": [pace.wait, self._count], "response": [_spare]}
+            ),
         )
 
     def _count(self, _: Any) -> None:
@@ -159,7 +162,7 @@ class Api:
         except _STOPPING as error:
             raise UserError(self._stopped(error)) from None
         except openai.APIStatusError as error:
-            if error.status_code == 402 or "insufficient_quota" in str(error):
+            if error.status_code == 402 or error.code == NO_QUOTA:
                 raise UserError(self._stopped(error)) from None
             raise
         except ValueError as error:
@@ -175,6 +178,12 @@ class Api:
             f"{self.where} refuses annotate.model={self.model} ({error.status_code}: {self._plain(error)}); mend the "
             f"key in {VARIABLE}, the quota or the name, then run the same command again: every answer so far is kept"
         )
+
+
+def _spare(response: Any) -> None:
+    """Tell the client not to try again where a 429 means that the account is empty, and not that we are too quick."""
+    if response.status_code == 429 and NO_QUOTA.encode() in response.read():
+        response.headers["x-should-retry"] = "false"
 
 
 class _Garbage(ValueError):

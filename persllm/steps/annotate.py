@@ -11,6 +11,7 @@ from persllm.annotators.answers import Answers
 from persllm.annotators.budget import Purse, estimate, require_affordable
 from persllm.annotators.construct import Construction, Made
 from persllm.annotators.quoting import steers
+from persllm.errors import UserError
 from persllm.execute import Context, StepFailure
 from persllm.packs import Card
 from persllm.records import Item, Material, Reanswer
@@ -68,7 +69,7 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
     purse = Purse(endpoint)
     work = Construction(card, paragraphs, ctx.config, asked, answers, purse)
     try:
-        return work.run()
+        made = work.run()
     except Unanswered as error:
         hint = "see that the server is up, then run the same command again"
         raise StepFailure({"class": "unanswered", "message": str(error), "hint": hint}) from error
@@ -76,3 +77,10 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
         told = {"prompt_tokens": purse.tokens[0], "completion_tokens": purse.tokens[1], "money": purse.spent}
         ctx.cost |= told | {"answers": purse.answers, "requests": getattr(asked, "tries", purse.answers)}
         ctx.log(**ctx.cost)
+    if not made.items:
+        usual = ", ".join(f"{reason} ({count})" for reason, count in made.broken.most_common(3))
+        raise UserError(
+            f"{asked.name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}; take a stronger "
+            "model (annotate.model) or raise annotate.attempts: every answer is kept"
+        )
+    return made

@@ -1,0 +1,200 @@
+"""The api annotator against a real OpenAI-compatible server (transformers serve), with a proxy that injects faults."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+import tiny
+from fakes import make_pack
+from fault_proxy import FAULTS, FaultProxy
+
+from persllm import cli
+from persllm.annotators import Request, Unanswered
+from persllm.annotators.answers import Answers
+from persllm.annotators.api import VARIABLE, Api
+from persllm.errors import UserError
+
+pytest.importorskip("fastapi", reason="transformers serve needs fastapi and uvicorn (the extra dev)")
+
+ENDPOINT = {
+    "base_url": None,
+    "concurrency": 4,
+    "requests_per_minute": None,
+    "timeout_seconds": 4.0,
+    "retries": 3,
+    "price_input": None,
+    "price_output": None,
+    "budget": None,
+    "batch_size": 16,
+}
+SECRET = "sk-never-to-be-written-down"
+
+
+def serve(model, log):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model), "--port", str(port)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen([*command, "--host", "127.0.0.1"], env=env, stdout=log, stderr=log)
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).read()
+            return process, f"http://127.0.0.1:{port}/v1"
+        except OSError:
+            assert process.poll() is None, "transformers serve ended"
+            time.sleep(0.5)
+    raise AssertionError("transformers serve did not come up")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    model = tiny.make_model(folder / "model")
+    with (folder / "log.txt").open("w") as log:
+        process, url = serve(model, log)
+        yield url, str(model)
+        process.terminate()
+        process.wait(30)
+
+
+def requests(count):
+    messages = [
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Say {i}"}] for i in range(count)
+    ]
+    return [Request(m, 0, 0.0, 8) for m in messages]
+
+
+def test_faults_lose_nothing_and_nothing_is_asked_twice(server, tmp_path, monkeypatch):
+    url, model = server
+    monkeypatch.setenv(VARIABLE, SECRET)
+    asked = requests(2 * len(FAULTS))
+    with FaultProxy(url) as proxy:
+        api = Api(model, ENDPOINT | {"base_url": proxy.url})
+        began = time.monotonic()
+        found = dict(api.answer(asked, {0}))
+        assert time.monotonic() - began < 30, "a stall of 30 s is not waited for"
+        assert set(found) == set(range(1, len(asked)))
+        assert all(answer.completion_tokens > 0 for answer in found.values())
+        assert set(proxy.answered.values()) == {1}, "each request was answered by the server once"
+        assert len(proxy.answered) == len(asked) - 1
+        assert {fault: n for fault, n in proxy.injected.items() if fault != "none"} == dict.fromkeys(FAULTS[1:], 2) | {
+            FAULTS[-1]: 1
+        }
+        assert api.tries == sum(proxy.tries.values())
+        assert proxy.keys_sent == {f"Bearer {SECRET}"}
+
+
+def test_a_server_that_is_down_is_given_up_soon(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    api = Api("m", ENDPOINT | {"base_url": f"http://127.0.0.1:{port}/v1", "retries": 0, "concurrency": 1})
+    with pytest.raises(Unanswered, match=r"^20 requests to http://127.0.0.1:\d+/v1 got no answer"):
+        list(api.answer(requests(20), set()))
+    assert api.tries == 5
+
+
+def test_a_refused_key_stops_at_once(server, monkeypatch):
+    monkeypatch.setenv(VARIABLE, SECRET)
+    with Refusing(401) as proxy:
+        api = Api("m", ENDPOINT | {"base_url": proxy.url, "concurrency": 1})
+        with pytest.raises(UserError, match=r"refuses annotate\.model=m") as caught:
+            list(api.answer(requests(20), set()))
+    assert SECRET not in str(caught.value)
+    assert api.tries == 1
+
+
+class Refusing(FaultProxy):
+    def __init__(self, status):
+        super().__init__("nowhere")
+        self.status = status
+
+    def handle(self, request):
+        request.rfile.read(int(request.headers["Content-Length"]))
+        told = f"no, not with {request.headers['Authorization']}"
+        body = json.dumps({"error": {"message": told, "code": "insufficient_quota"}}).encode()
+        self.reply(request, self.status, body, {"Content-Type": "application/json"})
+
+
+def test_no_quota_is_not_tried_again(monkeypatch):
+    monkeypatch.setenv(VARIABLE, SECRET)
+    with Refusing(429) as proxy:
+        api = Api("m", ENDPOINT | {"base_url": proxy.url, "concurrency": 1, "retries": 1})
+        with pytest.raises(UserError, match="quota") as caught:
+            list(api.answer(requests(3), set()))
+    assert SECRET not in str(caught.value)
+    assert api.tries == 1
+
+
+def test_a_key_is_asked_for_where_the_server_is_elsewhere(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(UserError, match=f"environment variable {VARIABLE}"):
+        Api("m", ENDPOINT | {"base_url": "https://models.invalid/v1"})
+
+
+def test_requests_per_minute_are_kept(server):
+    url, model = server
+    api = Api(model, ENDPOINT | {"base_url": url, "requests_per_minute": 120})
+    began = time.monotonic()
+    assert len(list(api.answer(requests(5), set()))) == 5
+    assert time.monotonic() - began >= 4 * 0.5
+
+
+def test_the_command_goes_on_where_it_was_stopped(server, tmp_path, monkeypatch, capsys):
+    """The tiny model writes noise: no item comes of it, which is told; what counts here is who was asked how often."""
+    url, model = server
+    monkeypatch.setenv(VARIABLE, SECRET)
+    pack = make_pack(tmp_path / "packs", "abel")
+    for file in pack.glob("*/*.jsonl"):
+        file.unlink()
+    with FaultProxy(url, faults=("none", "none", "500", "garbage")) as proxy:
+        words = [
+            f"persona={pack}",
+            "annotate=api",
+            f"annotate.model={model}",
+            f"annotate.endpoint.base_url={proxy.url}",
+            "annotate.knowledge=4",
+            "annotate.opinion=2",
+            "annotate.premise=1",
+            "annotate.attempts=2",
+            "annotate.max_tokens=32",
+            f"outputs={tmp_path / 'out'}",
+        ]
+        command = [sys.executable, "-m", "persllm.cli", "annotate", *words]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(list((tmp_path / "out").glob("answers/*/*.json"))) < 3:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        assert cli.main(["annotate", *words]) == 2
+        told = capsys.readouterr()
+        assert "wrote no item that can be read, of 14 asked for" in told.err
+        assert "every answer is kept" in told.err
+        kept = len(list((tmp_path / "out").glob("answers/*/*.json")))
+        # What was under way when the process was killed is the only thing that may have been asked again.
+        assert sum(proxy.answered.values()) - kept <= 8
+        before = sum(proxy.tries.values())
+        assert cli.main(["annotate", *words]) == 2
+        assert sum(proxy.tries.values()) == before, "what is answered is not asked again"
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert SECRET.encode() not in written
+
+
+def test_answers_survive_a_torn_file(tmp_path):
+    store = Answers(tmp_path, {"api": "m"})
+    (request,) = requests(1)
+    from persllm.annotators import Answer
+
+    store.put(request, Answer("yes", "stop", 3, 1))
+    assert store.get(request) == Answer("yes", "stop", 3, 1)
+    (path,) = tmp_path.glob("*/*.json")
+    path.write_bytes(path.read_bytes()[:40])
+    assert store.get(request) is None
