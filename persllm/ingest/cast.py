@@ -75,11 +75,12 @@ class Cast:
 
 
 def _titled(text: str) -> Counter[tuple[str, str]]:
+    known = Counter(re.findall(_CAP, text))
     found: Counter[tuple[str, str]] = Counter()
     for match in _TITLED.finditer(text):
         name = match.group(2)
         head, _, tail = name.partition(" ")
-        if head in NO_NAMES or (head.endswith("s") and text.count(f" {head[:-1]} ") > 1):
+        if head in NO_NAMES or (head.endswith("s") and known[head[:-1]] > 1):
             continue
         found[match.group(1), head if tail in NO_NAMES else name] += 1
     return found

@@ -159,7 +159,7 @@ def sentences(text: str) -> list[str]:
     """Return the sentences of a paragraph in order; their texts joined by spaces give it back."""
     found, start = [], 0
     for stop in _STOP.finditer(text):
-        if not _ABBREVIATION.search(text[start : stop.start() + 1]):
+        if not _ABBREVIATION.search(text, max(start, stop.start() - 8), stop.start() + 1):
             found.append(text[start : stop.end()].strip())
             start = stop.end()
     if text[start:].strip():
