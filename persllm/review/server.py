@@ -77,7 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Take a decision."""
-        self._answer(self._post)
+        # Read even where the request is refused: closing on unread bytes would cut the answer off.
+        length = self.headers.get("Content-Length", "")
+        fits = length.isascii() and length.isdecimal() and int(length) <= LARGEST
+        body = self.rfile.read(int(length)) if fits else None
+        self._answer(lambda name: self._post(name, body))
 
     def _answer(self, work: Callable[[str], None]) -> None:
         try:
@@ -125,17 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             raise RefusedError(404, "no such page; open the address that the terminal shows")
 
-    def _post(self, name: str) -> None:
+    def _post(self, name: str, body: bytes | None) -> None:
         if name != "decide":
             raise RefusedError(404, "no such page; open the address that the terminal shows")
         # Browsers send another page's post of this type only after asking, which nobody answers here.
         if self.headers.get("Content-Type", "").partition(";")[0] != "application/json" or "Origin" not in self.headers:
             raise RefusedError(403, "expected JSON from this server's own page")
-        length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdecimal() or int(length) > LARGEST:
+        if body is None:
             raise RefusedError(413, f"expected at most {LARGEST} bytes, their number in Content-Length")
         try:
-            asked = json.loads(self.rfile.read(int(length)))
+            asked = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise RefusedError(400, f"expected JSON ({error})") from error
         self._send(200, self.server.desk.decide(asked))
