@@ -12,8 +12,8 @@ from persllm import cli, compose, packs
 PROMPTED = ["method=prompt_name"]
 
 
-def refused(capsys, tmp_path, words, verb="run"):
-    """Run a verb that must refuse a study of one cell; return its one sentence."""
+def refused(capsys, tmp_path, words, verb="run", sentences=1):
+    """Run a verb that must refuse a study of one cell; return what it says, a sentence for each problem."""
     outputs = tmp_path / "out"
     default = {"method": "persllm", "persona": "scrooge", "outputs": str(outputs)}
     given = {word.split("=")[0] for word in words}
@@ -22,8 +22,8 @@ def refused(capsys, tmp_path, words, verb="run"):
     assert code == 2
     assert not outputs.exists()
     assert told.out == ""
-    assert told.err.count("error: ") == 1
-    assert len(told.err.strip().splitlines()) == 1
+    assert told.err.count("error: ") == sentences
+    assert len(told.err.strip().splitlines()) == sentences
     assert "Traceback" not in told.err
     return told.err
 
@@ -136,20 +136,20 @@ def _drop(root, name, _):
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "text", "expected"),
+    ("change", "name", "text", "expected", "sentences"),
     [
-        (_replace, "early/knowledge.txt", "\n", ["early/knowledge.txt", "empty", "one a line"]),
-        (_replace, "late/items.jsonl", '{"id": "a"\n', ["late/items.jsonl:1", "not valid JSON"]),
-        (_replace, "late/items.jsonl", '\n{"id": "a"}\n', ["late/items.jsonl:2", "'pattern' is missing"]),
-        (_replace, "persona.yaml", "name: [\n", ["persona.yaml", "not valid YAML"]),
-        (_replace, "persona.yaml", "name: A\n", ["persona.yaml", "mapping of stages"]),
-        (_drop, "late", None, ["late", "no folder for stage 'late'"]),
+        (_replace, "early/knowledge.txt", "\n", ["early/knowledge.txt", "empty", "one a line"], 1),
+        (_replace, "late/items.jsonl", '{"id": "a"\n', ["late/items.jsonl:1", "not valid JSON"], 1),
+        (_replace, "late/items.jsonl", '\n{"id": "a"}\n', ["late/items.jsonl:2", "'pattern'", "are missing"], 5),
+        (_replace, "persona.yaml", "name: [\n", ["persona.yaml", "not valid YAML"], 1),
+        (_replace, "persona.yaml", "name: A\n", ["persona.yaml", "mapping of stages"], 3),
+        (_drop, "late", None, ["late", "no folder for stage 'late'"], 1),
     ],
 )
-def test_refuses_a_bad_pack(capsys, tmp_path, change, name, text, expected):
+def test_refuses_a_bad_pack(capsys, tmp_path, change, name, text, expected, sentences):
     root = make_pack(tmp_path, "abel")
     change(root, name, text)
-    told = refused(capsys, tmp_path, [f"persona={root}", *MODEL])
+    told = refused(capsys, tmp_path, [f"persona={root}", *MODEL], sentences=sentences)
     for part in expected:
         assert part in told
 

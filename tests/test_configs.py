@@ -28,7 +28,8 @@ def test_each_group_of_the_schema_is_a_folder_with_help():
     ids=lambda text: text,
 )
 def test_option_passes_the_schema(group, option):
-    words = [f"{group}={option}", *(HF if (group, option) == ("model", "hf") else [])]
+    needs = {("model", "hf"): HF, ("annotate", "api"): ["annotate.model=some-model"]}
+    words = [f"{group}={option}", *needs.get((group, option), [])]
     one = [word for word in ("method=persllm", "persona=scrooge") if not word.startswith(group)]
     resolved = compose.resolve(words + one)
     assert resolved.cells

@@ -14,8 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import fakes
 import pytest
-from conftest import Small
+from conftest import MODEL, Small
 
 from persllm import cli, compose, finish, plan
 from persllm.errors import UserError
@@ -181,12 +182,14 @@ def other_value(value):
         return value + 1
     if isinstance(value, list):
         return [*value, *value]
+    if isinstance(value, dict):
+        return {"none/other": 1.0}
     return 7 if value is None else "none/other"
 
 
 ELSEWHERE = (
     *("strategy.", "launch.", "track.", "outputs", "model.path"),  # not semantic
-    *("study.", "persona.", "method.name", "seed", "pairs.others"),  # these have tests of their own
+    *("study.", "persona.", "method.name", "seed", "pairs.others", "annotate."),  # these have tests of their own
 )
 
 
@@ -202,6 +205,24 @@ def test_every_other_field_is_semantic(study):
             *path, leaf = key.split(".")
             setattr(functools.reduce(getattr, path, cell.config), leaf, other_value(value))
         assert plan.build(changed).fingerprint != before, key
+
+
+def test_how_items_are_written_is_semantic_and_by_which_way_is_not(study, tmp_path):
+    pack = fakes.make_pack(tmp_path, "raw")
+    for file in pack.glob("*/*.jsonl"):
+        file.unlink()
+    words = [f"persona={pack}", "method=persllm", "annotate=api", "annotate.model=m", "pairs.cross_stage=false", *MODEL]
+    resolved = compose.resolve(words)
+    before = plan.build(resolved).fingerprint
+    for key, value in flatten(resolved.config.annotate):
+        if key == "annotator":
+            continue
+        changed = copy.deepcopy(resolved)
+        *path, leaf = key.split(".")
+        setattr(functools.reduce(getattr, path, changed.cells[0].config.annotate), leaf, other_value(value))
+        assert (plan.build(changed).fingerprint == before) == key.startswith("endpoint."), key
+    local = [word.replace("annotate=api", "annotate=local") for word in words if not word.startswith("annotate.model")]
+    assert plan.build(compose.resolve(local)).fingerprint != before
 
 
 def test_naming_the_others_is_as_leaving_them_out(study, base):
