@@ -56,6 +56,15 @@ class Browser:
             for kind in ("keyDown", "keyUp"):
                 self("Input.dispatchKeyEvent", type=kind, key=key, text=text if kind == "keyDown" else "", **more)
 
+    def click(self, selector):
+        """Press the mouse in the middle of an element."""
+        place = f"document.querySelector({json.dumps(selector)})"
+        self.js(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        box = json.loads(self.js(f"JSON.stringify({place}.getBoundingClientRect())"))
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for kind in ("mousePressed", "mouseReleased"):
+            self("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def width(self, pixels):
         self("Emulation.setDeviceMetricsOverride", width=pixels, height=900, deviceScaleFactor=1, mobile=False)
 
