@@ -8,77 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-
-class Recipe(StrEnum):
-    """How the prompt speaks of the persona."""
-
-    none = "none"
-    brief = "brief"
-    name = "name"  # type: ignore[assignment]
-    profile = "profile"
-    few_shot = "few_shot"
-    retrieval = "retrieval"
-
-
-class TemporalLabel(StrEnum):
-    """How a tuned prompt names the life stage: not at all, in words, or by a trained special token."""
-
-    none = "none"
-    text = "text"
-    token = "token"
-
-
-class Adapter(StrEnum):
-    """Which weights are trained."""
-
-    lora = "lora"
-    qlora = "qlora"
-    """LoRA over a base in four bits (arXiv 2305.14314); needs CUDA and the package bitsandbytes."""
-    full = "full"
-
-
-class DType(StrEnum):
-    """Weights' and activations' precision."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class StrategyKind(StrEnum):
-    """How training is spread over devices."""
-
-    single = "single"
-    ddp = "ddp"
-    zero1 = "zero1"
-    zero2 = "zero2"
-    zero3 = "zero3"
-    zero3_offload = "zero3_offload"
-
-
-class LaunchKind(StrEnum):
-    """Where steps run: in this process, or as jobs of a Slurm cluster."""
-
-    local = "local"
-    slurm = "slurm"
-
-
-class AnnotatorKind(StrEnum):
-    """Who writes the items."""
-
-    recorded = "recorded"
-    local = "local"
-    api = "api"
-
-
-class TrackMode(StrEnum):
-    """W&B's modes."""
-
-    offline = "offline"
-    online = "online"
-    disabled = "disabled"
+from persllm.choices import Adapter, AnnotatorKind, DType, LaunchKind, Recipe, StrategyKind, TemporalLabel, TrackMode
 
 
 @dataclass(kw_only=True)

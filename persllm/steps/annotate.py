@@ -80,7 +80,7 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
     if not made.items:
         usual = ", ".join(f"{reason} ({count})" for reason, count in made.broken.most_common(3))
         raise UserError(
-            f"{asked.name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}; take a stronger "
-            "model (annotate.model) or raise annotate.attempts: every answer is kept"
+            f"{asked.name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}; take a "
+            "stronger model (annotate.model) or raise annotate.attempts: every answer is kept"
         )
     return made

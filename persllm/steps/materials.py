@@ -15,12 +15,16 @@ from persllm.store import read_json, write_json
 
 
 def run(ctx: Context) -> None:
-    """Write ``materials.jsonl`` and ``persona.json``."""
+    """Write ``materials.jsonl`` and ``persona.json``; of one long text also ``survey.txt``: chapters and speakers."""
     root = Path(ctx.local["folder"])
     if tree_sha256(root, packs.FILES) != ctx.config["sha256"]:
         raise UserError(f"{root}: the pack changed after this study was planned; run the same command again")
     card = packs.load_card(root, ctx.config["stages"])
     records.write(ctx.out / "materials.jsonl", packs.load_materials(root, card))
+    if card.source is not None:
+        from persllm.ingest import survey
+
+        (ctx.out / "survey.txt").write_text(survey(root, card).table() + "\n", encoding="utf-8")
     write_json(ctx.out / "persona.json", dataclasses.asdict(card))
 
 

@@ -13,6 +13,7 @@ from persllm.verbs.run import Progress, prepare
 
 if TYPE_CHECKING:
     from persllm.plan import Step
+    from persllm.review import Drafts
 
 EXAMPLES = """\
   persllm annotate persona=./my_character annotate=local
@@ -46,6 +47,10 @@ def main(args: argparse.Namespace) -> int:
         if "items" in note:
             print(f"note: {note}")
     prepare(resolved.config, outputs)
+    if args.review:
+        from persllm.review import require_own
+
+        require_own([_drafts(step, outputs) for step in made])
     track = {"mode": "disabled"}
     outcome = Outcome()
     console = verbs.console()
@@ -54,6 +59,9 @@ def main(args: argparse.Namespace) -> int:
             tell = Progress(2 * len(made), sys.stdout).tell
             run_steps([step.inputs["materials"] for step in made], outputs, track, tell, outcome)
             for step in () if outcome.failed else made:
+                counts = step.inputs["materials"].directory(outputs).artifacts / "survey.txt"
+                if counts.is_file() and not step.directory(outputs).is_done():
+                    print(counts.read_text(encoding="utf-8"))
                 if not step.directory(outputs).is_done() and step.config["annotator"] != "recorded":
                     console.print(_statement(step, outputs), soft_wrap=False)
             run_steps([] if outcome.failed else made, outputs, track, tell, outcome)
@@ -73,12 +81,17 @@ def main(args: argparse.Namespace) -> int:
     if args.review:
         from persllm.review import serve
 
-        return serve(
-            [step.directory(outputs).artifacts for step in made], [Path(s.local["folder"]) for s in made], args.port
-        )
+        return serve([_drafts(step, outputs) for step in made], args.port)
     print(f"review: {verbs.command('annotate', [*args.overrides, '--review'])}")
     print(f"train:  {verbs.command('run', args.overrides)}")
     return 0
+
+
+def _drafts(step: Step, outputs: Path) -> Drafts:
+    from persllm.review import Drafts
+
+    read = step.inputs["materials"].directory(outputs).artifacts
+    return Drafts(step.directory(outputs).artifacts, read, Path(step.local["folder"]))
 
 
 def _statement(step: Step, outputs: Path) -> str:
