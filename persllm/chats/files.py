@@ -1,7 +1,7 @@
 """Rows of local files of instruction data, one by one, in memory that does not grow with the file.
 
-They are read here and not through ``datasets``: it does not say in which line a file is broken, and holds a JSON array
-as a whole.
+They are read here and not through ``datasets``: it does not say in which line a file is broken, and its memory grows
+with a JSON array or a Parquet file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from persllm.identity import canonical, file_sha256
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 CHUNK = 1 << 20
-"""Characters of a JSON array that are read at once."""
+"""Characters of a JSON array, or bytes of a Parquet column, that are read at once."""
 LONGEST = 1 << 26
 """Characters that one element of a JSON array may have."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -149,7 +149,8 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path) as file:
+        # Its defaults keep every row group that was read in memory.
+        with ParquetFile(path, pre_buffer=False, buffer_size=CHUNK) as file:
             names = file.schema_arrow.names
             known = [name for name in names if name in COLUMNS]
             if not set(known) & set(COLUMNS[:3]):
