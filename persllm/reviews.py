@@ -94,16 +94,80 @@ def load(folder: Path) -> list[Review]:
     Raises:
         UserError: a line for each line that is no review.
     """
-    path = folder / FILE
+    return Log(folder).read()
+
+
+class Log:
+    """A persona's log, of which only what is new is parsed when it is read again.
+
+    Args:
+        folder: the persona's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._data = b""
+        self._reviews: list[Review] = []
+
+    def read(self) -> list[Review]:
+        """Return all lines, as ``load`` does."""
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        if data != self._data:
+            # Anything but a longer log was mended by hand.
+            grown = self._data.endswith(b"\n") and data.startswith(self._data)
+            known = len(self._data) if grown else 0
+            fresh = _parsed(self.path, data[known:], 1 + data.count(b"\n", 0, known))
+            self._reviews = [*(self._reviews if grown else ()), *fresh]
+            self._data = data
+        return self._reviews
+
+    def append(self, review: Review, seen: int) -> None:
+        """Add a line and sync it to disk; safe beside other processes that do the same.
+
+        Args:
+            review: the line.
+            seen: how many lines about the same text whoever decided had seen.
+
+        Raises:
+            OvertakenError: there are others by now; nothing is written.
+            OSError: the disk took no whole line; what it took of it is removed again.
+        """
+        with self.path.open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if sum(other.place == review.place for other in self.read()) != seen:
+                raise OvertakenError
+            end = len(self._data)
+            # A line that was added by hand may lack its end.
+            start = b"\n" if end and not self._data.endswith(b"\n") else b""
+            data = start + records.to_line(review).encode()
+            try:
+                while data:
+                    data = data[file.write(data) or 0 :]
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(end)
+                raise
+        if not end:
+            _sync(self.path.parent)
+
+
+def _parsed(path: Path, data: bytes, first: int) -> list[Review]:
+    """Return the reviews in some lines of a log, the first of which has the number ``first``."""
     reviews, told = [], []
-    for where, row in records.read_json_lines(path) if path.is_file() else ():
-        try:
-            review = records.parse(Review, row, where)
-        except UserError as error:
-            told.append(str(error))
+    for number, line in enumerate(data.split(b"\n"), first):
+        if not line.strip():
             continue
-        told += [f"{where}: {fault}" for fault in _faults(review)]
-        reviews.append(review)
+        where = f"{path}:{number}"
+        try:
+            review = records.parse(Review, records.decode(line.decode()), where)
+        except UnicodeDecodeError as error:
+            told.append(f"{where}: not UTF-8 text ({error.reason}); mend or remove the line")
+        except UserError as error:
+            told.append(str(error) if str(error).startswith(where) else f"{where}: {error}")
+        else:
+            told += [f"{where}: {fault}" for fault in _faults(review)]
+            reviews.append(review)
     if told:
         raise UserError("\n".join(told))
     return reviews
@@ -119,40 +183,6 @@ def _faults(review: Review) -> list[str]:
     if review.decision != "edit" and review.edited:
         return [f"field {next(iter(review.edited))!r} is for the decision 'edit', this is {review.decision!r}"]
     return [f"field {key!r} is empty; expected a text" for key, text in review.edited.items() if not text.strip()]
-
-
-def append(folder: Path, review: Review, seen: int) -> None:
-    """Add a line to a persona's log and sync it to disk; safe beside other processes that do the same.
-
-    Args:
-        folder: the persona's.
-        review: the line.
-        seen: how many lines about the same text whoever decided had seen.
-
-    Raises:
-        OvertakenError: there are others by now; nothing is written.
-        OSError: the disk took no whole line; what it took of it is removed again.
-    """
-    path = folder / FILE
-    with path.open("ab+", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if sum(other.place == review.place for other in load(folder)) != seen:
-            raise OvertakenError
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(end - 1, 0))
-        # A line that was added by hand may lack its end.
-        whole = file.read(1) in (b"\n", b"")
-        data = (b"" if whole else b"\n") + records.to_line(review).encode()
-        try:
-            while data:
-                data = data[file.write(data) or 0 :]
-            os.fsync(file.fileno())
-        except OSError:
-            with contextlib.suppress(OSError):
-                file.truncate(end)
-            raise
-    if not end:
-        _sync(folder)
 
 
 def _sync(folder: Path) -> None:

@@ -39,9 +39,23 @@ def test_a_line_that_was_left_without_an_end_is_not_joined(tmp_path):
     one = line()
     (tmp_path / reviews.FILE).write_text(records.to_line(one).rstrip())
     with pytest.raises(reviews.OvertakenError):
-        reviews.append(tmp_path, one, seen=0)
-    reviews.append(tmp_path, one, seen=1)
+        reviews.Log(tmp_path).append(one, seen=0)
+    reviews.Log(tmp_path).append(one, seen=1)
     assert reviews.load(tmp_path) == [one, one]
+
+
+def test_a_log_is_read_on_and_read_anew_where_it_was_mended(tmp_path):
+    path, log = tmp_path / reviews.FILE, reviews.Log(tmp_path)
+    log.append(line(), seen=0)
+    other = reviews.Log(tmp_path)
+    other.append(line("reject"), seen=1)
+    assert log.read() == other.read() == [line(), line("reject")]
+    path.write_text(records.to_line(line("reject")))
+    assert log.read() == [line("reject")]
+    with path.open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(UserError, match=r"reviews.jsonl:2: field.* 'id'.* missing"):
+        log.read()
 
 
 def test_changed_words():
@@ -56,7 +70,7 @@ def test_one_writer_at_a_time(tmp_path):
 
     def write():
         try:
-            reviews.append(tmp_path, line("reject"), seen=0)
+            reviews.Log(tmp_path).append(line("reject"), seen=0)
         except reviews.OvertakenError:
             told.append("overtaken")
 

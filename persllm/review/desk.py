@@ -64,7 +64,7 @@ class Desk:
         total: Counter[str] = Counter()
         with self.lock:
             for one in self._sets:
-                total.update(reviews.apply(one.items, one.reanswers, one.log()).counts)
+                total.update(reviews.apply(one.items, one.reanswers, one.log.read()).counts)
         return dict(total)
 
     def page(self) -> Row:
@@ -86,7 +86,7 @@ class Desk:
         """
         states: dict[str, Row] = {}
         with self.lock:
-            logs = [one.log() for one in self._sets]
+            logs = [one.log.read() for one in self._sets]
         for one, log, known in zip(self._sets, logs, since or [0] * len(logs), strict=True):
             # A log that got shorter was mended by hand: everything may differ.
             fresh = log[known:] if known <= len(log) else log
@@ -126,7 +126,7 @@ class Desk:
             if review.decision == UNDO and not reviews.standing(lines):
                 raise RefusedError(400, f"{review.id} is not decided; there is nothing to undo")
             try:
-                reviews.append(one.folder, review, asked["seen"])
+                one.log.append(review, asked["seen"])
             except OvertakenError as error:
                 raise RefusedError(409, _overtaken(one.about(review.place))) from error
             except OSError as error:

@@ -51,7 +51,7 @@ class DraftSet:
         aside = place.annotate / "set_aside.jsonl"
         self.set_aside: list[Row] = [row for _, row in records.read_json_lines(aside)] if aside.is_file() else []
         self.keys = {reviews.place_of(record): self.key(reviews.name_of(record)) for record in self.records}
-        self._read: tuple[tuple[int, int] | None, list[Review]] = (None, [])
+        self.log = reviews.Log(place.pack)
 
     @property
     def records(self) -> list[Item | Reanswer]:
@@ -62,18 +62,9 @@ class DraftSet:
         """Return what the page names a text by."""
         return f"{self.number}/{name}"
 
-    def log(self) -> list[Review]:
-        """Return the log, read again where the file changed."""
-        path = self.folder / reviews.FILE
-        stat = path.stat() if path.is_file() else None
-        mark = (stat.st_mtime_ns, stat.st_size) if stat else None
-        if mark != self._read[0]:
-            self._read = (mark, reviews.load(self.folder))
-        return self._read[1]
-
     def about(self, place: tuple[str, str]) -> list[Review]:
         """Return the log's lines about one text."""
-        return [review for review in self.log() if review.place == place]
+        return [review for review in self.log.read() if review.place == place]
 
     def texts(self) -> list[Row]:
         """Return every text, each item followed by the re-answers to it and then by its twin."""
