@@ -98,7 +98,7 @@ class Plan:
 
 
 def annotation(annotate: Annotate, recorded: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what of the section annotate makes a step's meaning, and the endpoint, which does not.
+    """Return what of the section annotate makes a step's meaning, and what does not: the endpoint, the model's place.
 
     Args:
         annotate: the section.
@@ -107,10 +107,10 @@ def annotation(annotate: Annotate, recorded: bool) -> tuple[dict[str, Any], dict
     if recorded:
         return {"annotator": AnnotatorKind.recorded.value}, {}
     meaning = plain(annotate)
-    endpoint = meaning.pop("endpoint")
-    if annotate.annotator is AnnotatorKind.local:
-        meaning["identity"] = model_identity(Model(path=str(annotate.model)))
-    return meaning, endpoint
+    local = {"endpoint": meaning.pop("endpoint"), "model": meaning["model"]}
+    is_local = annotate.annotator is AnnotatorKind.local
+    meaning["model"] = {"identity": model_identity(Model(path=local["model"])) if is_local else {"api": local["model"]}}
+    return meaning, local
 
 
 class _Builder:
@@ -163,13 +163,13 @@ class _Builder:
                 packs.check_source(root, card)
             content = {"pack": root.name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
             materials = self.step("materials", root.name, content, local={"folder": str(root)})
-            meaning, endpoint = annotation(config.annotate, recorded)
-            local = {"folder": str(root)} | ({} if recorded else {"endpoint": endpoint})
-            made = self.step("annotate", root.name, meaning, {"materials": materials}, local)
             if found:
                 texts = workload.Pack(card, found.materials, found.items, found.reanswers)
             else:
                 texts = workload.unannotated(card, config.annotate)
+            meaning, local = annotation(config.annotate, recorded)
+            local |= {"folder": str(root), "work": len(texts.items) + len(texts.reanswers)}
+            made = self.step("annotate", root.name, meaning, {"materials": materials}, local)
             self.packs[pack, repr(stages)] = texts
             self.memo[key] = made
         return self.memo[key]

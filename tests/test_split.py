@@ -281,7 +281,7 @@ def test_a_planted_duplicate_falls_with_its_re_answers(planted, lab, annotated):
 
 def test_an_empty_part_is_refused(lab):
     with pytest.raises(AssertionError, match=r"part of scrooge is empty; annotate more items or change split\.test"):
-        lab.run(lab.cell("prompt_none", "split.dev=0.001").generate.inputs["split"])
+        lab.run(lab.cell("prompt_none", "split.leak_cosine=0.01").generate.inputs["split"])
 
 
 def test_the_default_threshold_is_the_one_that_was_measured():

@@ -48,15 +48,15 @@ def run(ctx: Context) -> None:
     ctx.log(items=len(settled.items), reanswers=len(settled.reanswers), set_aside=len(made.set_aside), **settled.counts)
 
 
-def annotator(config: dict[str, Any], endpoint: dict[str, Any], outputs: Path) -> Annotator:
-    """Return the configured annotator."""
-    if config["annotator"] == "api":
+def annotator(kind: str, local: dict[str, Any], outputs: Path) -> Annotator:
+    """Return the annotator ``kind``, api or local, of a step's local part."""
+    if kind == "api":
         from persllm.annotators.api import Api
 
-        return Api(config["model"], endpoint)
+        return Api(local["model"], local["endpoint"])
     from persllm.annotators.local import Local
 
-    return Local(config["model"], endpoint["batch_size"], outputs)
+    return Local(local["model"], local["endpoint"]["batch_size"], outputs)
 
 
 def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
@@ -64,7 +64,7 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
     expected = estimate(card, paragraphs, ctx.config, endpoint)
     require_affordable(expected, endpoint)
     ctx.say(expected.told(endpoint["budget"], ctx.config["attempts"]))
-    asked = annotator(ctx.config, endpoint, ctx.outputs)
+    asked = annotator(ctx.config["annotator"], ctx.local, ctx.outputs)
     answers = Answers(ctx.outputs / ANSWERS, asked.identity)
     purse = Purse(endpoint)
     work = Construction(card, paragraphs, ctx.config, asked, answers, purse)

@@ -44,7 +44,8 @@ def assign(
     """Return the part of each material that has items.
 
     Within each stage and pattern group the materials are ordered by a hash of seed and id; the first
-    ``round(test * n)`` are test, the next ``round(dev * n)`` dev. A twin pair shares its material and so its part.
+    ``round(test * n)`` are test, the next ``round(dev * n)`` dev, and of three materials at least one is each. A twin
+    pair shares its material and so its part.
 
     Args:
         items: all items.
@@ -68,8 +69,9 @@ def assign(
     part = {}
     for stratum in strata.values():
         stratum.sort(key=lambda material: hashlib.sha256(f"{seed}:{material}".encode()).digest())
-        held = round(test * len(stratum))
-        tune = round(dev * len(stratum))
+        least = int(len(stratum) >= len(PARTS))
+        held = max(least, round(test * len(stratum)))
+        tune = max(least, round(dev * len(stratum)))
         for place, material in enumerate(stratum):
             part[material] = "test" if place < held else "dev" if place < held + tune else "train"
     return {material: part[first[groups.get(material, material)]] for material in patterns}

@@ -81,7 +81,9 @@ def main(args: argparse.Namespace) -> int:
     if args.review:
         from persllm.review import serve
 
-        return serve([_drafts(step, outputs) for step in made], args.port)
+        code = serve([_drafts(step, outputs) for step in made], args.port)
+        print(f"to apply: {verbs.command('annotate', args.overrides)}")
+        return code
     print(f"review: {verbs.command('annotate', [*args.overrides, '--review'])}")
     print(f"train:  {verbs.command('run', args.overrides)}")
     return 0
@@ -132,9 +134,10 @@ def _show(step: Step, outputs: Path) -> None:
         names = ", ".join(told["steering_materials"][:5])
         count = len(told["steering_materials"])
         console.print(f"{verbs.many(count, 'paragraph')} that seem to address a model, quoted like all others: {names}")
-    decided = {key: count for key, count in told["reviews"].items() if key != "open" and count}
-    if decided:
-        console.print("reviews: " + ", ".join(f"{count} {key}" for key, count in decided.items()))
+    if any(count for key, count in told["reviews"].items() if key != "open"):
+        from persllm.review import told as in_words
+
+        console.print(f"reviews: {in_words(told['reviews'])}")
     cost = (read_json(directory.path / "run.json") or {}).get("cost", {})
     if cost.get("requests"):
         money = "" if cost.get("money") is None else f", {cost['money']:.4f} in money"
