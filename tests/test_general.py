@@ -247,6 +247,18 @@ def test_a_hub_id_needs_the_hub():
         next(hub.rows("org/name", "abc", "train"))
 
 
+def test_a_data_set_is_streamed(tmp_path, monkeypatch):
+    """Through ``datasets`` itself, which takes a folder for a hub id; a wrong split is one sentence."""
+    (tmp_path / "data").mkdir()
+    write_lines(tmp_path / "data" / "train-0.jsonl", [alpaca(f"q{n}") for n in range(5)])
+    rows = hub.rows(str(tmp_path), "abc", "train")
+    assert next(rows) == (f"{tmp_path}:1", alpaca("q0"))
+    assert [place for place, _ in rows] == [f"{tmp_path}:{n}" for n in range(2, 6)]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(UserError, match=r"not readable from the hub \(Bad split: test\. Available splits"):
+        next(hub.rows(str(tmp_path), "abc", "test"))
+
+
 # ---- mixing ----
 
 

@@ -1,4 +1,7 @@
-"""Rows of a data set of the Hugging Face hub, streamed: nothing is kept on disk, and reading may end early."""
+"""Rows of a data set of the Hugging Face hub, streamed: nothing is kept on disk, and reading may end early.
+
+``datasets`` keeps what it read of a Parquet file in memory: ``general.scan`` bounds that.
+"""
 
 from __future__ import annotations
 
