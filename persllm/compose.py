@@ -159,7 +159,9 @@ def _set(cfg: DictConfig, key: str, value: Any) -> bool:
             if node is None:
                 return False
     try:
-        OmegaConf.update(cfg, key, value, merge=isinstance(value, dict))
+        # A section keeps the fields that are not named; a mapping of the user's own keys is replaced.
+        section = isinstance(value, dict) and OmegaConf.get_type(node, parts[-1]) is not dict
+        OmegaConf.update(cfg, key, value, merge=section)
     except OmegaConfBaseException as error:
         raise UserError(f"{key}={value}: {_plain(error)}") from error
     return True

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import re
 
 import pytest
 from scribe import BLOCK, Scribe
@@ -263,18 +264,22 @@ def test_the_budget_is_stated_and_kept(tmp_path, capsys):
         assert "0.1560 in money" in told
 
 
-def test_a_spent_budget_stops_and_goes_on(tmp_path, capsys):
-    from persllm.annotators.budget import Purse
-    from persllm.errors import UserError
-
-    purse = Purse({"price_input": 1000.0, "price_output": 0.0, "budget": 0.25})
-    for _ in range(2):
-        purse.pay(answer("x"))
-        purse.require_left()
-    for _ in range(23):
-        purse.pay(answer("x"))
-    with pytest.raises(UserError, match=r"budget of 0.25 is spent \(0.25\)"):
-        purse.require_left()
+def test_a_spent_budget_stops_and_goes_on(tmp_path, capsys, monkeypatch):
+    """The estimate is made blind, so that the purse has to do its duty; what was under way is paid for, and kept."""
+    monkeypatch.setattr("persllm.annotators.budget.require_affordable", lambda *_: None)
+    monkeypatch.setattr("persllm.steps.annotate.require_affordable", lambda *_: None)
+    with Scribe() as scribe:
+        prices = ("annotate.endpoint.price_input=1000", "annotate.endpoint.price_output=1000")
+        few = words(scribe, make_raw(tmp_path), tmp_path / "out", *prices)
+        budgets = (1, 2, 100)
+        codes = [cli.main(["annotate", *few, f"annotate.endpoint.budget={budget}"]) for budget in budgets]
+        assert codes == [2, 2, 0]
+        told = capsys.readouterr()
+        # 0.12 an answer: nine spend 1, and seventeen spend 2; at most eight are under way.
+        for budget in (1, 2):
+            (spent,) = re.findall(rf"budget of {budget} is spent \(([0-9.]+)\)", told.err)
+            assert budget <= float(spent) <= budget + 8 * 0.12
+        assert len(scribe.asked) == 156
 
 
 def test_packs_that_ship_items_keep_them(tmp_path, capsys):

@@ -213,7 +213,7 @@ def test_general_data_in_three_forms(tmp_path, capsys):
     (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = reading.read(str(tmp_path / "chat.jsonl"))
     assert [(g.question, g.response) for g in data.general] == [("What is fog?", "Low cloud."), ("Add.\n\n2 2", "4")]
-    assert data.skipped == 1
+    assert data.skipped == {"no_answer": 1}
     assert data.place("general-1") == "chat.jsonl:3"
     pq.write_table(pa.Table.from_pylist(rows[:1] * 3), tmp_path / "chat.parquet")
     assert cli.main(["data", "check", str(tmp_path / "chat.parquet")]) == 0

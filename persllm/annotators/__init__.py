@@ -6,7 +6,7 @@ every answer on disk, ``reading`` takes it apart, and ``construct`` puts these i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,6 +50,11 @@ class Annotator(Protocol):
     identity: dict[str, Any]
     """What tells its answers from another's."""
 
-    def answer(self, requests: list[Request], done: set[int]) -> Iterator[tuple[int, Answer]]:
-        """Yield the index and the answer of each request that is not in ``done``, in any order, as they come."""
+    def answer(
+        self, requests: list[Request], done: set[int], go_on: Callable[[], bool]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Yield the index and the answer of each request that is not in ``done``, in any order, as they come.
+
+        Once ``go_on`` says no, nothing new is asked, and what is under way is still yielded: it is paid for.
+        """
         ...

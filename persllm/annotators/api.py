@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,22 +91,25 @@ class Api:
     def _count(self, _: Any) -> None:
         self.tries += 1
 
-    def answer(self, requests: list[Request], done: set[int]) -> Iterator[tuple[int, Answer]]:
-        """Yield answers as they come, ``endpoint.concurrency`` at once.
+    def answer(
+        self, requests: list[Request], done: set[int], go_on: Callable[[], bool] = lambda: True
+    ) -> Iterator[tuple[int, Answer]]:
+        """Yield answers as they come, ``endpoint.concurrency`` at once; what is under way is always waited for.
 
         Raises:
             UserError: the server refuses us altogether (key, quota, model); nothing is tried again.
             Unanswered: some requests, or several in a row, got no answer after all tries.
-            Interrupted: a stop was asked for; the requests under way are waited for.
+            Interrupted: a stop was asked for.
         """
         left = iter([index for index in range(len(requests)) if index not in done])
         lost: list[str] = []
+        refusal: UserError | None = None
         in_a_row = 0
         pool = ThreadPoolExecutor(self.endpoint["concurrency"])
         running: dict[Future[Answer], int] = {}
         try:
             while True:
-                halted = stop_asked() or in_a_row >= LOST
+                halted = stop_asked() or refusal or in_a_row >= LOST or not go_on()
                 while not halted and len(running) < self.endpoint["concurrency"]:
                     index = next(left, None)
                     if index is None:
@@ -119,6 +122,9 @@ class Api:
                     index = running.pop(future)
                     try:
                         found = future.result()
+                    except UserError as error:
+                        refusal = error
+                        continue
                     except (openai.OpenAIError, _Garbage) as error:
                         lost.append(self._plain(error))
                         in_a_row += 1
@@ -127,6 +133,8 @@ class Api:
                     yield index, found
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        if refusal:
+            raise refusal
         if stop_asked():
             raise Interrupted
         if lost:

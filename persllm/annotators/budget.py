@@ -109,14 +109,19 @@ class Purse:
         self.answers += 1
         self.tokens = self.tokens[0] + answer.prompt_tokens, self.tokens[1] + answer.completion_tokens
 
+    def is_left(self) -> bool:
+        """Return whether more may be asked for."""
+        spent, budget = self.spent, self.endpoint["budget"]
+        return spent is None or budget is None or spent < budget
+
     def require_left(self) -> None:
         """Raise where the budget is spent.
 
         Raises:
             UserError: with what is spent; the answers so far are kept.
         """
-        spent, budget = self.spent, self.endpoint["budget"]
-        if spent is not None and budget is not None and spent >= budget:
+        if not self.is_left():
+            spent, budget = self.spent, self.endpoint["budget"]
             raise UserError(
                 f"annotate.endpoint.budget of {budget:g} is spent ({spent:.2f}); every answer so far is kept: raise "
                 "it and run the same command again to go on"

@@ -226,12 +226,13 @@ class Construction:
             self.purse.require_left()
             names = list(requests)
             done = {i for i, name in enumerate(names) if name in known}
-            for index, answer in self.annotator.answer(list(requests.values()), done):
+            for index, answer in self.annotator.answer(list(requests.values()), done, self.purse.is_left):
                 if names[index] not in known and answer.finish_reason != REFUSED:
                     self.answers.put(requests[names[index]], answer)
                     self.purse.pay(answer)
-                    self.purse.require_left()
                 known[names[index]] = answer
+            if len(known) < len(requests):
+                self.purse.require_left()
         for answer in known.values():
             self.made.tokens[0] += answer.prompt_tokens
             self.made.tokens[1] += answer.completion_tokens

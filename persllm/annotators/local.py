@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ class Local:
         self.outputs = outputs
         self.loaded: Any = None
 
-    def answer(self, requests: list[Request], done: set[int]) -> Iterator[tuple[int, Answer]]:
+    def answer(
+        self, requests: list[Request], done: set[int], go_on: Callable[[], bool] = lambda: True
+    ) -> Iterator[tuple[int, Answer]]:
         """Yield answers batch by batch; a batch of which any answer is missing is generated whole.
 
         A prompt that leaves no room for an answer in the model's context is refused, as a server would.
@@ -63,3 +65,5 @@ class Local:
                 yield index, Answer(reply.text, reply.finish_reason, len(prompts[index]), reply.tokens)
             if stop_asked():
                 raise Interrupted
+            if not go_on():
+                return

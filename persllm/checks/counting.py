@@ -84,5 +84,6 @@ def warnings(data: Data) -> list[str]:
     if data.kind == "pack" and not data.items:
         told.append("no items yet: questions, leakage and voice cannot be looked at")
     if data.skipped:
-        told.append(f"rows passed over, having no question with an answer: {data.skipped}")
+        reasons = ", ".join(f"{reason} {count}" for reason, count in data.skipped.most_common())
+        told.append(f"rows passed over, having no question with an answer: {reasons}")
     return told

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from persllm import packs, records
+from persllm.chats.files import rows
+from persllm.chats.turns import EXPECTED, Skip, Turn, first_turn
 from persllm.errors import UserError, did_you_mean
 from persllm.packs import Card
 from persllm.problems import Problems
@@ -42,8 +43,8 @@ class Data:
     items: list[Item] = field(default_factory=list)
     reanswers: list[Reanswer] = field(default_factory=list)
     general: list[GeneralItem] = field(default_factory=list)
-    skipped: int = 0
-    """Rows of general data that have no question with an answer."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Rows of general data that have no question with an answer, by reason."""
     parts: dict[str, str] | None = None
     """Each item's part by its id, where the data is split already."""
     places: dict[str, str] = field(default_factory=dict)
@@ -95,18 +96,16 @@ def read(path: str) -> Data:
             f"{path}: no such pack or file{did_you_mean(path, shipped)} (shipped packs: {', '.join(shipped)})"
         )
     if root.suffix == ".parquet":
-        return _general(root, Problems(), _parquet(root))
+        return _general(root)
     if root.suffix not in (".jsonl", ".json"):
         raise UserError(f"{path}: expected a pack's folder, a split's folder, or a .jsonl or .parquet file")
-    problems = Problems()
-    rows = problems.rows(root, "records, one a line") or []
-    first = next((row for _, row in rows if isinstance(row, dict)), {})
+    first = next((row for _, row in rows(root) if isinstance(row, dict)), {})
     if "material" in first or ("item" in first and "analysis" in first):
         pack = root.absolute().parent.parent
         raise UserError(f"{path}: this is part of a pack; check the whole of it: persllm data check {pack}")
     if "pattern" in first:
-        return _items(root, problems, rows)
-    return _general(root, problems, ((f"{root}:{number}", row) for number, row in rows))
+        return _items(root)
+    return _general(root)
 
 
 def _pack(root: Path) -> Data:
@@ -115,9 +114,9 @@ def _pack(root: Path) -> Data:
     return Data(root.name, "pack", root, found.card, *texts, places=found.places)
 
 
-def _records(cls: type[Any], path: Path, problems: Problems, rows: list[tuple[int, Any]]) -> list[tuple[str, Any]]:
+def _records(cls: type[Any], path: Path, problems: Problems, found: list[tuple[int, Any]]) -> list[tuple[str, Any]]:
     made = []
-    for number, row in rows:
+    for number, row in found:
         told = records.faults(cls, row)
         for text in told:
             problems.add(path, number, text)
@@ -126,9 +125,9 @@ def _records(cls: type[Any], path: Path, problems: Problems, rows: list[tuple[in
     return made
 
 
-def _items(path: Path, problems: Problems, rows: list[tuple[int, Any]]) -> Data:
-    data = Data(path.name, "items", path.parent)
-    for place, item in _records(Item, path, problems, rows):
+def _items(path: Path) -> Data:
+    problems, data = Problems(), Data(path.name, "items", path.parent)
+    for place, item in _records(Item, path, problems, problems.rows(path, "items, one a line") or []):
         if item.id in data.places:
             there = f"{data.places[item.id]}; ids must differ"
             problems.add(path, int(place.rpartition(":")[2]), f"id {item.id!r} stands already at {there}")
@@ -161,48 +160,18 @@ def _split(folder: Path, name: str) -> Data:
     return data
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        number = 0
-        for batch in ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}:{number}", row
-    except (ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]})") from error
-
-
-def _general(path: Path, problems: Problems, rows: Iterator[tuple[str, Any]]) -> Data:
-    from persllm.steps.general import turn
-
+def _general(path: Path) -> Data:
     data = Data(path.name, "general", path.parent)
-    for place, row in rows:
-        if not isinstance(row, dict):
-            problems.add(path, int(place.rpartition(":")[2]), f"expected a JSON object, found {type(row).__name__}")
-            continue
-        own = isinstance(row.get("question"), str) and isinstance(row.get("response"), str)
-        made = (row["question"], row["response"]) if own else turn(row)
-        if made is None:
-            data.skipped += 1
+    for place, row in rows(path):
+        own = isinstance(row, dict) and isinstance(row.get("question"), str) and isinstance(row.get("response"), str)
+        made = Turn(row["question"], row["response"]) if own else first_turn(row)
+        if isinstance(made, Skip):
+            data.skipped[made.value] += 1
             continue
         name = f"general-{len(data.general)}"
         data.places[name] = place
-        data.general.append(GeneralItem(id=name, question=made[0], response=made[1], source=path.name))
-    problems.check()
+        data.general.append(GeneralItem(id=name, question=made.question, response=made.answer, source=path.name))
     if not data.general:
-        keys = json.dumps(sorted(row) if isinstance(row := next(iter(_first(path)), {}), dict) else [])
-        raise UserError(
-            f"{path}: no row has a question and an answer; expected messages, conversations (ShareGPT) or "
-            f"instruction/output (Alpaca), found {keys}"
-        )
+        told = ", ".join(f"{reason} {count}" for reason, count in data.skipped.items()) or "the file is empty"
+        raise UserError(f"{path}: no row has a question and an answer ({told}); expected {EXPECTED}")
     return data
-
-
-def _first(path: Path) -> Iterator[Any]:
-    if path.suffix == ".parquet":
-        yield from (row for _, row in _parquet(path))
-    else:
-        yield from (row for _, row in records.read_json_lines(path))

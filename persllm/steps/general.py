@@ -7,7 +7,6 @@ from typing import Any
 
 from persllm import records
 from persllm.chats.collect import collect, sentence
-from persllm.chats.turns import Skip, first_turn
 from persllm.decoding import generate_all
 from persllm.execute import Context
 from persllm.language_model import chat_ids, load_base, load_tokenizer, model_source
@@ -17,12 +16,6 @@ from persllm.records import GeneralItem
 from persllm.store import write_json
 
 PROMPTS = Path(__file__).parent.parent / "general_prompts.txt"
-
-
-def turn(row: Any) -> tuple[str, str] | None:
-    """Return the first question and answer of a row in chat-message, ShareGPT or Alpaca form, or None."""
-    made = first_turn(row)
-    return None if isinstance(made, Skip) else (made.question, made.answer)
 
 
 def run(ctx: Context) -> None:

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--review", action="store_true", help="then open a local page to accept, edit or reject items one by one"
     )
-    parser.add_argument("--port", type=int, default=0, help="the page's port (default: any that is free)")
+    parser.add_argument("--port", type=int, default=0, help="the page's port (default: 8737, or any that is free)")
 
 
 def main(args: argparse.Namespace) -> int:
