@@ -173,5 +173,9 @@ def _general(path: Path) -> Data:
         data.general.append(GeneralItem(id=name, question=made.question, response=made.answer, source=path.name))
     if not data.general:
         told = ", ".join(f"{reason} {count}" for reason, count in data.skipped.items()) or "the file is empty"
-        raise UserError(f"{path}: no row has a question and an answer ({told}); expected {EXPECTED}")
+        first = next((row for _, row in rows(path) if isinstance(row, dict)), {})
+        columns = ", ".join(sorted(map(str, first))) or "none"
+        raise UserError(
+            f"{path}: no row has a question and an answer ({told}); found the columns {columns}; expected {EXPECTED}"
+        )
     return data
