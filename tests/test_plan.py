@@ -190,6 +190,7 @@ def other_value(value):
 ELSEWHERE = (
     *("strategy.", "launch.", "track.", "outputs", "model.path"),  # not semantic
     *("study.", "persona.", "method.name", "seed", "pairs.others", "annotate."),  # these have tests of their own
+    *("general.mix", "general.scan", "general.seed", "general.split", "general.revision"),  # likewise: of data sets
 )
 
 
@@ -223,6 +224,12 @@ def test_how_items_are_written_is_semantic_and_by_which_way_is_not(study, tmp_pa
         assert (plan.build(changed).fingerprint == before) == key.startswith("endpoint."), key
     local = [word.replace("annotate=api", "annotate=local") for word in words if not word.startswith("annotate.model")]
     assert plan.build(compose.resolve(local)).fingerprint != before
+
+
+@pytest.mark.parametrize("change", ["scan=9", "seed=9", "split=test", "revision=b", "limit=9", "ratio=2.5"])
+def test_how_a_data_set_is_drawn_is_semantic(study, change):
+    words = [*study.words, "general.source=ORG/NAME", "general.revision=a"]
+    assert build(words).fingerprint != build([*words, f"general.{change}"]).fingerprint
 
 
 def test_naming_the_others_is_as_leaving_them_out(study, base):
