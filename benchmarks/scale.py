@@ -2,9 +2,10 @@
 
 Items are made up: a paragraph for every four, a subject for every 64, a topic for every 5,000; unit vectors whose
 cosines are like a sentence embedder's (0.56 between questions of one paragraph, 0.32 of one subject, 0.1 of one topic),
-with twins, and with near-duplicates planted among questions and paragraphs. Each size runs in a process of its own,
-whose peak memory counts everything, records and vectors too. Other work on the machine lengthens the wall time;
-processor time is the one to compare.
+with twins, and with near-duplicates planted among questions and paragraphs. The training part is paired with a third as
+many of another persona as there are items. Each size runs in a process of its own, whose peak memory counts
+everything, records and vectors too. Other work on the machine lengthens the wall time; processor time is the one to
+compare.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def measure(count: int) -> dict[str, Any]:
     del items, kept, tied, part
     own = _shrunk(vectors, train)
 
-    foreign, twins = _questions(paragraphs, len(train) // PER_PARAGRAPH * PER_PARAGRAPH, rng)
+    foreign, twins = _questions(paragraphs, count // 3 // PER_PARAGRAPH * PER_PARAGRAPH, rng)
     del paragraphs
     pool = _items(twins, "other")
     chosen, recall = clock("pairs", pairs.rank_th, own, foreign, *pairs.numbered(mine, pool), RANK)
