@@ -60,7 +60,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Card:
-    """The persona: name, one-line identity, character card, stages in order of life."""
+    """The persona: name, one-line identity, character card, stages in order of life.
+
+    Identity and profile are told at every stage: what belongs to one stage, or to later ones, goes into the stages.
+    """
 
     name: str
     identity: str
