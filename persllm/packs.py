@@ -10,22 +10,39 @@ PACK/TEXT                    where persona.yaml has ``source``: one long text in
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persllm import cards, pack_items
+from persllm import cards, pack_items, reviews
 from persllm.cards import Card, Source, Stage, Trait
 from persllm.errors import UserError, did_you_mean
+from persllm.identity import tree_sha256
 from persllm.problems import Problems
 from persllm.records import KINDS, Item, Material, Reanswer
 
 __all__ = ["FILES", "SHIPPED", "Card", "Found", "Source", "Stage", "Trait", "check_source", "folder", "load"]
-__all__ += ["load_card", "load_items", "load_materials", "look"]
+__all__ += ["load_card", "load_items", "load_materials", "look", "require_unchanged", "sha256"]
 
 SHIPPED = Path(__file__).parent / "personas"
 FILES = ("persona.yaml", "*.txt", "*.jsonl", "*/*.txt", "*/*.jsonl")
-"""What a pack's identity covers: its long text, paragraphs, items, re-answers and reviews."""
+"""What a pack is made of: its card, long text, paragraphs, items and re-answers, and reviews."""
+
+
+def sha256(root: Path) -> str:
+    """Return the hex sha256 of a pack's content; its reviews are no part of it (see ``persllm.reviews.effect``)."""
+    return tree_sha256(root, FILES, without=reviews.FILE)
+
+
+def require_unchanged(root: Path, planned: str) -> None:
+    """Raise where a pack is not what a study was planned with.
+
+    Raises:
+        UserError: its content has another sha256 than ``planned``.
+    """
+    if sha256(root) != planned:
+        raise UserError(f"{root}: the pack changed after this study was planned; run the same command again")
 
 
 def folder(pack: str) -> Path:
@@ -66,8 +83,15 @@ def _chosen(card: Card, root: Path, stages: list[str] | None) -> Card:
                 f"persona.stages: {root.name} has no stage {name!r}{did_you_mean(name, card.stages)}; "
                 f"it has {', '.join(card.stages)}"
             )
-    kept = {name: stage for name, stage in card.stages.items() if stages is None or name in stages}
-    return Card(card.name, card.identity, card.profile, kept, card.source)
+    kept: dict[str, Stage] = {}
+    before: list[str] = []
+    for name, stage in card.stages.items():
+        before += stage.timeline
+        if stages is None or name in stages:
+            # A stage that is left out has happened all the same.
+            kept[name] = dataclasses.replace(stage, timeline=before)
+            before = []
+    return dataclasses.replace(card, stages=kept)
 
 
 def load_card(root: Path, stages: list[str] | None = None) -> Card:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from persllm import packs, sizing, workload
+from persllm import packs, reviews, sizing, workload
 from persllm.chats import collect
 from persllm.compose import Cell, Resolved, slug
 from persllm.errors import UserError
 from persllm.expected import Times
-from persllm.identity import fingerprint, tree_sha256
+from persllm.identity import fingerprint
 from persllm.models import model_identity, package_folder
 from persllm.schema import Annotate, AnnotatorKind, Config, Method, Model, Optim, Prompt, Recipe
 from persllm.steps import VERSIONS
@@ -106,10 +106,13 @@ def annotation(annotate: Annotate, recorded: bool) -> tuple[dict[str, Any], dict
     """
     if recorded:
         return {"annotator": AnnotatorKind.recorded.value}, {}
-    meaning = plain(annotate)
+    meaning: dict[str, Any] = plain(annotate)
     local = {"endpoint": meaning.pop("endpoint"), "model": meaning["model"]}
     is_local = annotate.annotator is AnnotatorKind.local
     meaning["model"] = {"identity": model_identity(Model(path=local["model"])) if is_local else {"api": local["model"]}}
+    if is_local:
+        # In bfloat16 its padding moves the last bits.
+        meaning["batch_size"] = local["endpoint"]["batch_size"]
     return meaning, local
 
 
@@ -141,7 +144,12 @@ class _Builder:
         Raises:
             UserError: it ships none, and nobody was chosen to write them.
         """
-        if any(root.glob("*/items.jsonl")):
+        recorded = list(root.glob("*/items.jsonl"))
+        if recorded and not any(path.stat().st_size for path in recorded):
+            raise UserError(
+                f"{recorded[0]}: this and every other items.jsonl of the pack is empty; fill or remove them"
+            )
+        if recorded:
             return True
         if annotator is AnnotatorKind.recorded:
             raise UserError(
@@ -161,14 +169,17 @@ class _Builder:
             card = found.card if found else packs.load_card(root, stages)
             if card.source is not None:
                 packs.check_source(root, card)
-            content = {"pack": root.name, "stages": list(card.stages), "sha256": tree_sha256(root, packs.FILES)}
+            content = {"pack": root.name, "stages": list(card.stages), "sha256": packs.sha256(root)}
             materials = self.step("materials", root.name, content, local={"folder": str(root)})
             if found:
                 texts = workload.Pack(card, found.materials, found.items, found.reanswers)
             else:
-                texts = workload.unannotated(card, config.annotate)
+                paragraphs = [] if card.source else packs.load_materials(root, card)
+                texts = workload.unannotated(card, config.annotate, paragraphs)
             meaning, local = annotation(config.annotate, recorded)
-            local |= {"folder": str(root), "work": len(texts.items) + len(texts.reanswers)}
+            decided = reviews.effect(root)
+            meaning |= {"reviews": decided} if decided else {}
+            local |= {"folder": str(root), "sha256": content["sha256"], "work": len(texts.items) + len(texts.reanswers)}
             made = self.step("annotate", root.name, meaning, {"materials": materials}, local)
             self.packs[pack, repr(stages)] = texts
             self.memo[key] = made
@@ -205,7 +216,9 @@ class _Builder:
         chosen = {k: v for k, v in plain(config.pairs).items() if k != "others"}
         stages = self.materials(config, own).config["stages"]
         if config.pairs.cross_stage and (len(stages) < 2 or not self.pack(config).reanswers):
-            lack = "no reanswers.jsonl" if len(stages) > 1 else f"one stage, {stages[0]!r}"
+            written = any(packs.folder(own).glob("*/items.jsonl"))
+            lack = "no reanswers.jsonl" if written else "no re-answers (annotate.reanswers=false)"
+            lack = lack if len(stages) > 1 else f"one stage, {stages[0]!r}"
             raise UserError(f"pairs.cross_stage is on but {own} has {lack}; set pairs.cross_stage=false")
         inputs = {"split": self.split(config, own)}
         if config.pairs.cross_persona:

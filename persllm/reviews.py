@@ -110,8 +110,15 @@ class Log:
         self._reviews: list[Review] = []
 
     def read(self) -> list[Review]:
-        """Return all lines, as ``load`` does."""
-        data = self.path.read_bytes() if self.path.is_file() else b""
+        """Return all lines, as ``load`` does; a line that somebody is writing is waited for."""
+        if not self.path.is_file():
+            return self._parse(b"")
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return self._parse(file.read())
+
+    def _parse(self, data: bytes) -> list[Review]:
+        """Return all lines of the log, which holds ``data``."""
         if data != self._data:
             # Anything but a longer log was mended by hand.
             grown = self._data.endswith(b"\n") and data.startswith(self._data)
@@ -134,7 +141,7 @@ class Log:
         """
         with self.path.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if sum(other.place == review.place for other in self.read()) != seen:
+            if sum(other.place == review.place for other in self._parse(self.path.read_bytes())) != seen:
                 raise OvertakenError
             end = len(self._data)
             # A line that was added by hand may lack its end.
@@ -234,3 +241,14 @@ def apply(items: list[Item], reanswers: list[Reanswer], reviews: Sequence[Review
         [record for record in kept if isinstance(record, Reanswer)],
         counts,
     )
+
+
+def effect(folder: Path) -> str:
+    """Return what a persona's log changes, as 16 hex digits: its standing edits and rejections; empty where none.
+
+    Raises:
+        UserError: a line for each line of the log that is wrong.
+    """
+    changing = {place: review for place, review in standing(load(folder)).items() if review.decision != "accept"}
+    told = [[*place, review.decision, review.edited] for place, review in sorted(changing.items())]
+    return hashlib.sha256(canonical(told)).hexdigest()[:16] if told else ""

@@ -16,7 +16,7 @@ BYTES_PER_TOKEN = 3
 """Of UTF-8, at least: English has four or more in most vocabularies, and Chinese three."""
 TEMPLATE_TOKENS = 64
 """What a chat template may add to a prompt."""
-QUESTION_BYTES = 360
+QUESTION_BYTES = 600
 """Of the longest question that an annotator may write."""
 
 
@@ -30,8 +30,14 @@ class Pack:
     reanswers: list[Reanswer]
 
 
-def unannotated(card: Card, annotate: Annotate) -> Pack:
-    """Return what a pack will hold at most once its items are written: as many, each as long as it may be."""
+def unannotated(card: Card, annotate: Annotate, paragraphs: list[Material]) -> Pack:
+    """Return what a pack will hold at most once its items are written: as many, each as long as it may be.
+
+    Args:
+        card: the persona.
+        annotate: what is asked for.
+        paragraphs: the materials; of one long text none, which are known when they have been made.
+    """
     text = "x" * annotate.max_tokens * BYTES_PER_TOKEN
     counts = {"knowledge": annotate.knowledge, "opinion": annotate.opinion}
     counts |= dict.fromkeys(PREMISES, annotate.premise)
@@ -57,7 +63,7 @@ def unannotated(card: Card, annotate: Annotate) -> Pack:
         for stage in card.stages
         if annotate.reanswers and stage != item.stage
     ]
-    return Pack(card, [], items, again)
+    return Pack(card, paragraphs, items, again)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def test_items(config: Config, pack: Pack) -> int:
 def sft_units(config: Config, tune: Tune, pack: Pack) -> int:
     """Return about how many sequences supervised tuning sees, over all epochs."""
     share = _train_share(config)
-    kept = [item for item in pack.items if tune.anti_induction or item.premise_pair is None]
+    kept = [item for item in pack.items if tune.anti_induction or item.pattern not in PREMISES]
     count = share * len(kept) * tune.repeat
     if tune.reanswers:
         count += share * len(pack.reanswers)

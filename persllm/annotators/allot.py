@@ -20,6 +20,8 @@ class Slot:
     pattern: str
     """``knowledge``, ``opinion`` or ``premise``."""
     material: Material
+    use: int = 0
+    """How many items of this pattern the paragraph has given before."""
 
 
 def allot(materials: list[Material], counts: dict[str, Any]) -> list[Slot]:
@@ -36,9 +38,12 @@ def allot(materials: list[Material], counts: dict[str, Any]) -> list[Slot]:
     for stage in dict.fromkeys(material.stage for material in materials):
         own = [material for material in materials if material.stage == stage]
         used: Counter[str] = Counter()
+        given: Counter[tuple[str, str]] = Counter()
         for pattern, kind in PREFERRED.items():
             for number in range(1, counts[pattern] + 1):
                 material = min(own, key=lambda m: (used[m.id], m.kind != kind, m.order))
                 used[material.id] += 1
-                slots.append(Slot(f"{stage}-{pattern[0]}{number:03d}", stage, pattern, material))
+                use = given[pattern, material.id]
+                given[pattern, material.id] += 1
+                slots.append(Slot(f"{stage}-{pattern[0]}{number:03d}", stage, pattern, material, use))
     return slots

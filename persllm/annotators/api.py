@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +20,18 @@ from persllm.annotators import REFUSED, Answer, Request, Unanswered
 from persllm.annotators.answers import key
 from persllm.errors import UserError
 from persllm.stop import Interrupted, stop_asked
+from persllm.validate import ADDRESS, is_plain_address
 
 VARIABLE = "OPENAI_API_KEY"
 LOST = 5
 """After this many requests in a row without an answer the server is given up for now."""
-BACKOFF = (0.5, 30.0)
-"""Seconds before a second try after garbage, doubled each time, and at most."""
+BACKOFF, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a second try, doubled each time, and at most."""
 NO_QUOTA = "insufficient_quota"
-_STOPPING = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
+_PASSING = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, openai.ConflictError)
+"""What another try may mend; a timeout is a kind of the first."""
+_OF_ONE = re.compile(r"context|too long|tokens|content.?(filter|policy|management)", re.IGNORECASE)
+"""What servers say where they refuse one request for what it holds, and not all of them for how they are made."""
 
 
 class _Pace:
@@ -52,8 +57,8 @@ def _is_local(base_url: str | None) -> bool:
 class Api:
     """A model behind an OpenAI-compatible server.
 
-    The client's own retries cover refusals (429, with ``Retry-After``), errors of the server, cut connections and
-    timeouts; answers that are no chat completion are asked for again here.
+    What may pass is tried again: a 429 (after its ``Retry-After``) unless the account is empty, an error of the server,
+    a cut connection, a timeout, a reply that is no chat completion.
 
     Args:
         model: the name that the server knows it by.
@@ -68,9 +73,13 @@ class Api:
         self.identity = {"api": model}
         self.model = model
         self.endpoint = endpoint
+        self.limit = "max_tokens"
+        """The parameter that limits an answer; newer models want another, and say so."""
         self.tries = 0
         """HTTP requests sent so far; those beyond one an answer were retries."""
         base_url = endpoint["base_url"] or os.environ.get("OPENAI_BASE_URL")
+        if base_url and not is_plain_address(base_url):
+            raise UserError(f"OPENAI_BASE_URL: expected {ADDRESS}")
         self.secret = os.environ.get(VARIABLE, "")
         if not self.secret and not _is_local(base_url):
             raise UserError(f"annotate=api: no key; put it into the environment variable {VARIABLE}")
@@ -81,11 +90,10 @@ class Api:
         self.client = openai.OpenAI(
             api_key=self.secret or "none",
             base_url=base_url,
-            max_retries=endpoint["retries"],
+            # Tried again here, where a stop ends the trying.
+            max_retries=0,
             timeout=endpoint["timeout_seconds"],
-            http_client=openai.DefaultHttpxClient(
-                event_hooks={"request": [pace.wait, self._count], "response": [_spare]}
-            ),
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [pace.wait, self._count]}),
         )
 
     def _count(self, _: Any) -> None:
@@ -125,6 +133,8 @@ class Api:
                     except UserError as error:
                         refusal = error
                         continue
+                    except _Stopped:
+                        continue
                     except (openai.OpenAIError, _Garbage) as error:
                         lost.append(self._plain(error))
                         in_a_row += 1
@@ -145,53 +155,74 @@ class Api:
             )
 
     def _one(self, request: Request) -> Answer:
-        pause, longest = BACKOFF
-        for _ in range(self.endpoint["retries"]):
+        """Return an answer, after as many tries as it takes and may take; a stop ends the trying."""
+        pause = BACKOFF
+        for left in range(self.endpoint["retries"], -1, -1):
+            if stop_asked():
+                break
             try:
                 return self._ask(request)
-            except _Garbage:
-                time.sleep(pause * (1 + random.random() / 4))
-                pause = min(2 * pause, longest)
-        return self._ask(request)
+            except (_Garbage, *_PASSING) as error:
+                if not left:
+                    raise
+                headers = getattr(getattr(error, "response", None), "headers", {})
+                _sleep(max(pause * (1 + random.random() / 4), _seconds(headers.get("retry-after"))))
+                pause = min(2 * pause, LONGEST_PAUSE)
+        raise _Stopped("a stop was asked for")
 
     def _ask(self, request: Request) -> Answer:
+        limit: dict[str, Any] = {self.limit: request.max_tokens}
         try:
             reply = self.client.chat.completions.create(
                 model=self.model,
                 messages=request.messages,  # type: ignore[arg-type]
                 temperature=request.temperature,
-                max_tokens=request.max_tokens,
                 seed=request.attempt,
                 # A server that minds it bills one request once, also where its reply was lost on the way.
                 extra_headers={"Idempotency-Key": key(self.identity, request)},
+                **limit,
             )
-        except openai.BadRequestError:
-            return Answer("", REFUSED, 0, 0)
-        except _STOPPING as error:
-            raise UserError(self._stopped(error)) from None
         except openai.APIStatusError as error:
-            if error.status_code == 402 or error.code == NO_QUOTA:
-                raise UserError(self._stopped(error)) from None
-            raise
+            return self._status(request, error)
         except ValueError as error:
             raise _Garbage(f"no JSON ({error})") from error
         return _read(reply)
+
+    def _status(self, request: Request, error: openai.APIStatusError) -> Answer:
+        """Return what a refusal means for one request, or raise what it means for all."""
+        if isinstance(error, _PASSING) and error.code != NO_QUOTA:
+            raise error
+        if error.status_code == 400 and "max_completion_tokens" in str(error) and self.limit == "max_tokens":
+            self.limit = "max_completion_tokens"
+            return self._ask(request)
+        if error.status_code in (400, 413, 422) and _OF_ONE.search(str(error)):
+            return Answer("", REFUSED, 0, 0)
+        raise UserError(
+            f"{self.where} refuses annotate.model={self.model} ({error.status_code}: {self._plain(error)}); mend what "
+            f"it names (the key is read from {VARIABLE}), then run the same command again: every answer so far is kept"
+        ) from None
 
     def _plain(self, error: Exception) -> str:
         text = str(error).split("\n")[0][:200]
         return text.replace(self.secret, "***") if self.secret else text
 
-    def _stopped(self, error: openai.APIStatusError) -> str:
-        return (
-            f"{self.where} refuses annotate.model={self.model} ({error.status_code}: {self._plain(error)}); mend the "
-            f"key in {VARIABLE}, the quota or the name, then run the same command again: every answer so far is kept"
-        )
+
+def _seconds(told: str | None) -> float:
+    """Return what a header Retry-After asks for, where it is a number, and at most a minute."""
+    try:
+        return min(60.0, float(told or 0))
+    except ValueError:
+        return 0.0
 
 
-def _spare(response: Any) -> None:
-    """Tell the client not to try again where a 429 means that the account is empty, and not that we are too quick."""
-    if response.status_code == 429 and NO_QUOTA.encode() in response.read():
-        response.headers["x-should-retry"] = "false"
+def _sleep(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not stop_asked() and time.monotonic() < until:
+        time.sleep(min(0.2, max(0.0, until - time.monotonic())))
+
+
+class _Stopped(RuntimeError):
+    """A request given up because a stop was asked for."""
 
 
 class _Garbage(ValueError):
@@ -200,11 +231,11 @@ class _Garbage(ValueError):
 
 def _read(reply: Any) -> Answer:
     try:
-        choice = reply.choices[0]
-        text, used = choice.message.content, reply.usage
-        if isinstance(reply, ChatCompletion) and isinstance(text, str):
+        choice, used = reply.choices[0], reply.usage
+        if isinstance(reply, ChatCompletion):
             tokens = (used.prompt_tokens, used.completion_tokens) if used else (0, 0)
-            return Answer(text, str(choice.finish_reason), *tokens)
+            # A filter, or a model that thought until its tokens were spent, leaves no content: an answer all the same.
+            return Answer(choice.message.content or "", str(choice.finish_reason), *tokens)
     except (AttributeError, IndexError, TypeError):
         pass
     raise _Garbage(f"no chat completion but {str(reply)[:80]!r}")

@@ -27,12 +27,16 @@ class Estimate:
     completion_tokens: int
     money: float | None
 
-    def told(self, budget: float | None, attempts: int) -> str:
-        """Return the estimate in words."""
-        text = (
+    def sizes(self) -> str:
+        """Return requests and tokens in words."""
+        return (
             f"{self.requests:,} requests, about {self.prompt_tokens:,} prompt tokens and {self.completion_tokens:,} "
             "tokens of answers"
         )
+
+    def told(self, budget: float | None, attempts: int) -> str:
+        """Return the estimate in words."""
+        text = self.sizes()
         if self.money is not None:
             limit = "no limit is set (annotate.endpoint.budget)" if budget is None else f"it stops at {budget:g}"
             text += f", about {self.money:.2f} in money if every answer is good (up to {attempts} times that); {limit}"
@@ -85,7 +89,7 @@ def require_affordable(expected: Estimate, endpoint: dict[str, Any]) -> None:
     if budget is not None and expected.money is not None and expected.money > budget:
         raise UserError(
             f"annotate.endpoint.budget is {budget:g}, but about {expected.money:.2f} is expected "
-            f"({expected.told(None, 1)}); "
+            f"({expected.sizes()}); "
             "raise it, or ask for less: annotate.knowledge, annotate.opinion, annotate.premise, "
             "annotate.knowledge_words"
         )

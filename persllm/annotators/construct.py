@@ -122,7 +122,7 @@ class Construction:
     def _questions(self, slots: dict[str, Slot]) -> list[Item]:
         tasks: list[Task[list[str]]] = []
         for slot in slots.values():
-            messages = ask_question(self.card, slot.stage, slot.pattern, slot.material)
+            messages = ask_question(self.card, slot.stage, slot.pattern, slot.material, slot.use)
             pattern = slot.pattern
             tasks.append(Task(slot.id, messages, lambda answer, pattern=pattern: reading.questions(answer, pattern)))
         drafts = []
@@ -230,7 +230,8 @@ class Construction:
                 if names[index] not in known and answer.finish_reason != REFUSED:
                     self.answers.put(requests[names[index]], answer)
                     self.purse.pay(answer)
-                known[names[index]] = answer
+                # A batch is made whole, kept answers too: what is kept counts.
+                known.setdefault(names[index], answer)
             if len(known) < len(requests):
                 self.purse.require_left()
         for answer in known.values():

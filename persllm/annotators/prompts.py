@@ -61,7 +61,7 @@ def _question_task(name: str, pattern: str, kind: str, passage: str) -> str:
     return f"{quote(passage, kind)}\n\n{_ASKS[pattern].format(name=name)}"
 
 
-def ask_question(card: Card, stage: str, pattern: str, material: Material) -> list[Message]:
+def ask_question(card: Card, stage: str, pattern: str, material: Material, use: int = 0) -> list[Message]:
     """Return the messages that ask for a question (or for a pair of premise twins) about a paragraph.
 
     A worked example of the pattern goes before as an earlier turn.
@@ -71,6 +71,7 @@ def ask_question(card: Card, stage: str, pattern: str, material: Material) -> li
         stage: whose time it is.
         pattern: ``knowledge``, ``opinion`` or ``premise``.
         material: the paragraph.
+        use: how many questions of the pattern it has given before.
     """
     name = quote_name(card)
     system = f"You write what people say to {name}, for a collection of talks. {_MANNERS.format(name=name)}\n\n{RULE}"
@@ -81,6 +82,8 @@ def ask_question(card: Card, stage: str, pattern: str, material: Material) -> li
             messages += _example(task, example.answer)
     kind = "speech" if material.kind == "speech" else "passage"
     task = _question_task(name, pattern, kind, material.text)
+    if use:
+        task += f"\n\nThe passage has served {use} time(s) before: take another matter in it than comes to mind first."
     return [*messages, {"role": "user", "content": "\n\n".join([*_scene(card, stage), task])}]
 
 

@@ -11,6 +11,11 @@ from persllm.answer import ANALYSIS, RESPONSE
 QUESTION_WORDS = (3, 60)
 ANSWER_WORDS = (3, 200)
 """Fewest and most words of an analysis, and of a response."""
+_PAIRS = {('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’")}
+"""Marks that an annotator may put around the whole; within, they are the text's own."""
+
+
+REFUSED_BY_SERVER = "refused by the server"
 
 
 class Broken(ValueError):
@@ -19,16 +24,20 @@ class Broken(ValueError):
 
 def _whole(answer: Answer) -> str:
     if answer.finish_reason == REFUSED:
-        raise Broken("refused by the server")
+        raise Broken(REFUSED_BY_SERVER)
     if answer.finish_reason == "length":
         raise Broken("cut at annotate.max_tokens")
+    if answer.finish_reason == "content_filter":
+        raise Broken("stopped by the server's filter")
     if re.search(r"^(BEGIN|END) \w+ [0-9a-f]{10}$", answer.text, flags=re.MULTILINE):
         raise Broken("repeats the marks of a quotation")
     return answer.text.strip()
 
 
 def _words(text: str, bounds: tuple[int, int], what: str) -> str:
-    text = " ".join(text.split()).strip("\"'* ")
+    text = " ".join(text.split()).strip("* ")
+    if len(text) > 1 and (text[0], text[-1]) in _PAIRS and text[0] not in text[1:-1] and text[-1] not in text[1:-1]:
+        text = text[1:-1].strip()
     count = len(text.split())
     if count < bounds[0]:
         raise Broken(f"no {what}" if not count else f"{what} shorter than {bounds[0]} words")
@@ -38,7 +47,7 @@ def _words(text: str, bounds: tuple[int, int], what: str) -> str:
 
 
 def _after(text: str, label: str) -> str:
-    found = re.findall(rf"^\W*{re.escape(label)}\W*[ \t]*(.+)$", text, flags=re.MULTILINE | re.IGNORECASE)
+    found = re.findall(rf"^[^\w\n]*{re.escape(label)}[* \t]*(.*)$", text, flags=re.MULTILINE | re.IGNORECASE)
     if len(found) != 1:
         raise Broken(f"no line '{label}'" if not found else f"more than one line '{label}'")
     return found[0]

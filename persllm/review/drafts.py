@@ -25,7 +25,8 @@ class Drafts:
     """Its folder, where reviews.jsonl is kept."""
 
 
-def _drafts(path: Path) -> tuple[list[Item], list[Reanswer]]:
+def read_drafts(path: Path) -> tuple[list[Item], list[Reanswer]]:
+    """Read a step's drafts.jsonl: items and re-answers."""
     items, again = [], []
     for where, row in records.read_json_lines(path):
         if "item_id" in row:
@@ -46,7 +47,7 @@ class DraftSet:
     def __init__(self, place: Drafts, number: int) -> None:
         self.folder = place.pack
         self.number = number
-        self.items, self.reanswers = _drafts(place.annotate / "drafts.jsonl")
+        self.items, self.reanswers = read_drafts(place.annotate / "drafts.jsonl")
         self.materials = records.read(Material, place.materials / "materials.jsonl")
         aside = place.annotate / "set_aside.jsonl"
         self.set_aside: list[Row] = [row for _, row in records.read_json_lines(aside)] if aside.is_file() else []

@@ -11,6 +11,7 @@ from persllm.annotators.answers import Answers
 from persllm.annotators.budget import Purse, estimate, require_affordable
 from persllm.annotators.construct import Construction, Made
 from persllm.annotators.quoting import steers
+from persllm.annotators.reading import REFUSED_BY_SERVER
 from persllm.errors import UserError
 from persllm.execute import Context, StepFailure
 from persllm.packs import Card
@@ -42,7 +43,10 @@ def run(ctx: Context) -> None:
     settled = reviews.apply(made.items, made.reanswers, reviews.load(root))
     records.write(ctx.out / "items.jsonl", settled.items)
     records.write(ctx.out / "reanswers.jsonl", settled.reanswers)
-    told = made.to_yield() | {"reviews": settled.counts}
+    packs.require_unchanged(root, ctx.local["sha256"])
+    if reviews.effect(root) != ctx.config.get("reviews", ""):
+        raise UserError(f"{root}: reviews were taken while items were made; run the same command again to apply them")
+    told = made.to_yield()
     told["steering_materials"] = [m.id for m in paragraphs if steers(m.text)]
     write_json(ctx.out / "yield.json", told)
     ctx.log(items=len(settled.items), reanswers=len(settled.reanswers), set_aside=len(made.set_aside), **settled.counts)
@@ -75,7 +79,9 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
         raise StepFailure({"class": "unanswered", "message": str(error), "hint": hint}) from error
     finally:
         told = {"prompt_tokens": purse.tokens[0], "completion_tokens": purse.tokens[1], "money": purse.spent}
-        ctx.cost |= told | {"answers": purse.answers, "requests": getattr(asked, "tries", purse.answers)}
+        refused = sum(n for why, n in work.made.broken.items() if why.endswith(REFUSED_BY_SERVER))
+        ctx.cost |= told | {"answers": purse.answers, "refused": refused}
+        ctx.cost["requests"] = getattr(asked, "tries", purse.answers + refused)
         ctx.log(**ctx.cost)
     if not made.items:
         usual = ", ".join(f"{reason} ({count})" for reason, count in made.broken.most_common(3))

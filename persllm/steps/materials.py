@@ -7,9 +7,7 @@ from pathlib import Path
 
 from persllm import packs, records
 from persllm.cards import Card, from_row
-from persllm.errors import UserError
 from persllm.execute import Context
-from persllm.identity import tree_sha256
 from persllm.records import Material
 from persllm.store import read_json, write_json
 
@@ -17,8 +15,7 @@ from persllm.store import read_json, write_json
 def run(ctx: Context) -> None:
     """Write ``materials.jsonl`` and ``persona.json``; of one long text also ``survey.txt``: chapters and speakers."""
     root = Path(ctx.local["folder"])
-    if tree_sha256(root, packs.FILES) != ctx.config["sha256"]:
-        raise UserError(f"{root}: the pack changed after this study was planned; run the same command again")
+    packs.require_unchanged(root, ctx.config["sha256"])
     card = packs.load_card(root, ctx.config["stages"])
     records.write(ctx.out / "materials.jsonl", packs.load_materials(root, card))
     if card.source is not None:

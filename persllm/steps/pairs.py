@@ -96,12 +96,15 @@ def cross_persona(items: list[Item], pool: list[Item], rank: int, embedder: str)
 
 
 def cross_stage(items: list[Item], reanswers: list[Reanswer]) -> list[Pair]:
-    """Return two pairs per re-answered item: a stage's answer is chosen for its own stage, rejected for the other."""
+    """Return two pairs per re-answered item: a stage's answer is chosen for its own stage, rejected for the other.
+
+    Where both stages give the same answer there is nothing to prefer, and no pair.
+    """
     by_id = {item.id: item for item in items}
     found = []
     for again in reanswers:
         item = by_id.get(again.item_id)
-        if item is not None:
+        if item is not None and item.response != again.response:
             own = f"{item.id}-{again.stage}"
             found.append(_pair(own, item, item.stage, "cross_stage", item, again, again.stage))
             found.append(_pair(f"{item.id}@{again.stage}", item, again.stage, "cross_stage", again, item, item.stage))
@@ -157,9 +160,9 @@ def run(ctx: Context) -> None:
                 raise UserError(
                     f"pairs.{kind} is on but no {kind} pair can be built for the {part} part: "
                     + (
-                        "the pack has no reanswers.jsonl"
+                        f"no question of its {len(items)} items is answered differently by another stage"
                         if kind == "cross_stage"
-                        else "no other persona is in the study"
+                        else f"no other persona has a differing answer to a question near its {len(items)} items"
                     )
                     + f"; switch it off with pairs.{kind}=false"
                 )

@@ -70,8 +70,8 @@ def assign(
     for stratum in strata.values():
         stratum.sort(key=lambda material: hashlib.sha256(f"{seed}:{material}".encode()).digest())
         least = int(len(stratum) >= len(PARTS))
-        held = max(least, round(test * len(stratum)))
-        tune = max(least, round(dev * len(stratum)))
+        held = min(max(least, round(test * len(stratum))), len(stratum) - 2 * least)
+        tune = min(max(least, round(dev * len(stratum))), len(stratum) - held - least)
         for place, material in enumerate(stratum):
             part[material] = "test" if place < held else "dev" if place < held + tune else "train"
     return {material: part[first[groups.get(material, material)]] for material in patterns}

@@ -13,7 +13,7 @@ from persllm.errors import UserError
 from persllm.language_model import chat_ids, text_ids
 from persllm.packs import Card
 from persllm.prompting import GENERIC, Message, Source, build
-from persllm.records import GeneralItem, Item, Material, Pair, Reanswer
+from persllm.records import PREMISES, GeneralItem, Item, Material, Pair, Reanswer
 from persllm.training.batch import Sequence
 
 
@@ -48,7 +48,7 @@ class Encoder:
 
 def sft_sequences(items: list[Item], source: Source, tune: dict[str, Any], encoder: Encoder) -> list[Sequence]:
     """Return one sequence per item; without anti-induction the premise items are left out."""
-    kept = [item for item in items if tune["anti_induction"] or item.premise_pair is None]
+    kept = [item for item in items if tune["anti_induction"] or item.pattern not in PREMISES]
     return [
         encoder.encode(
             build(source, item.stage, item.question),

@@ -77,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"{failure.get('hint', '')}:\n  {verbs.command('annotate', args.overrides)}", file=sys.stderr)
         return 2 if failure.get("class") == "config" else 1
     for step in made:
-        _show(step, outputs)
+        _show(step, outputs, step in outcome.done)
     if args.review:
         from persllm.review import serve
 
@@ -108,8 +108,16 @@ def _statement(step: Step, outputs: Path) -> str:
     return f"{step.label}: {expected.told(endpoint['budget'], step.config['attempts'])}"
 
 
-def _show(step: Step, outputs: Path) -> None:
-    """Print what came of a persona's annotation."""
+def _reviewed(step: Step, artifacts: Path) -> dict[str, int]:
+    """Return how many drafts were decided on: an accepted one changes nothing, and so no artifact tells."""
+    from persllm import reviews
+    from persllm.review.drafts import read_drafts
+
+    return reviews.apply(*read_drafts(artifacts / "drafts.jsonl"), reviews.load(Path(step.local["folder"]))).counts
+
+
+def _show(step: Step, outputs: Path, now: bool) -> None:
+    """Print what came of a persona's annotation, and what it cost where it was made just now."""
     from persllm import records
     from persllm.records import PATTERNS, Item
     from persllm.store import read_json
@@ -134,14 +142,15 @@ def _show(step: Step, outputs: Path) -> None:
         names = ", ".join(told["steering_materials"][:5])
         count = len(told["steering_materials"])
         console.print(f"{verbs.many(count, 'paragraph')} that seem to address a model, quoted like all others: {names}")
-    if any(count for key, count in told["reviews"].items() if key != "open"):
+    counts = _reviewed(step, directory.artifacts)
+    if any(count for key, count in counts.items() if key != "open"):
         from persllm.review import told as in_words
 
-        console.print(f"reviews: {in_words(told['reviews'])}")
+        console.print(f"reviews: {in_words(counts)}")
     cost = (read_json(directory.path / "run.json") or {}).get("cost", {})
-    if cost.get("requests"):
+    if now and cost.get("requests"):
         money = "" if cost.get("money") is None else f", {cost['money']:.4f} in money"
-        retries = cost["requests"] - cost["answers"]
+        retries = cost["requests"] - cost["answers"] - cost["refused"]
         console.print(
             f"asked this time: {cost['answers']} answers, {retries} retries, {cost['prompt_tokens']:,} prompt tokens "
             f"and {cost['completion_tokens']:,} of answers{money}"
