@@ -10,7 +10,7 @@ from persllm.errors import UserError
 from persllm.ingest import UNATTRIBUTED, ingest, survey
 from persllm.ingest.novel import read_novel
 from persllm.ingest.quotes import mark, style_of
-from persllm.ingest.text import Paragraph, find_heading, read_book, sentences
+from persllm.ingest.text import Paragraph, read_book
 from persllm.problems import Problems
 
 LONG = " ".join(f"The harbour had its own weather in the year of the {n}th flood." for n in range(40))
@@ -159,18 +159,6 @@ def test_chapters_without_licence_and_contents(nora):
     assert all(p.text.startswith(lines[p.line - 1][:20]) for c in chapters for p in c.paragraphs)
 
 
-@pytest.mark.parametrize("heading", ["CHAPTER 1.", "Chapter XIV", "Letter 4", "Stave One", "CHAPTER THE FIRST", "IV."])
-def test_headings(tmp_path, heading):
-    (tmp_path / "a.txt").write_text(f"{heading}\n\nA first one.\n\nVolume II\n\nChapter I\n\nA chapter of accidents.\n")
-    titles = [c.title for c in read_book(tmp_path / "a.txt")]
-    assert titles == [heading.rstrip("."), "Volume II, Chapter I"]
-    assert find_heading(read_book(tmp_path / "a.txt"), "volume ii chapter i", "x") == 1
-
-
-def test_sentences_end_after_no_title():
-    assert sentences('Mr. Darcy left. "So soon?" She sat down.') == ["Mr. Darcy left.", '"So soon?"', "She sat down."]
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -272,6 +260,20 @@ def test_a_narrator(tmp_path):
     assert found["They shout,"] == "Bruno"
 
 
+def test_what_is_said_in_a_tale_of_the_personas_is_told_once(tmp_path):
+    root, card = pack(tmp_path, DIARY, {"form": "novel", "speaker": ["the giant"]}, begins=("Chapter 2",))
+    speech = [m.text for m in ingest(root, card) if m.kind == "speech"]
+    assert [text[:9] for text in speech] == ["I woke in"]
+    assert "I am a traveller" in speech[0]
+
+
+def test_what_is_said_in_a_tale_of_anothers_makes_segments(tmp_path):
+    root, card = pack(tmp_path, DIARY, {"form": "novel", "speaker": ["the old man"]}, begins=("Chapter 2",))
+    assert [m.text for m in ingest(root, card) if m.kind == "speech"] == [
+        "the old man: Who is there? Come in.\nthe giant: I am a traveller,"
+    ]
+
+
 def test_long_paragraphs_are_cut_at_sentence_ends(tmp_path):
     root, card = pack(
         tmp_path, f"{LONG} Nora was there.\n\nNora: she was.", {"form": "prose", "speaker": ["Nora"]}, ("",)
@@ -304,6 +306,16 @@ def test_an_interview(tmp_path):
     assert [(r.name, r.quotations) for r in survey(root, card).speakers] == [("A", 2), ("Q", 2)]
 
 
+def test_no_line_of_an_interview_is_both_knowledge_and_speech(tmp_path):
+    born = "HOST: Alice was born in the harbour and has kept the books of the salt house ever since then.\n"
+    asked = "HOST: And is that true of you?\nALICE: As far as I have been told, it is.\n"
+    talk = "HOST: And what do they say at the well?\nCARL: That is enough of questions, I should think.\n" * 2
+    root, card = pack(
+        tmp_path, born + asked + talk + born, {"form": "interview", "speaker": ["ALICE"]}, begins=("",), file="t.txt"
+    )
+    assert [(m.kind, m.source) for m in ingest(root, card)] == [("knowledge", "line 8"), ("speech", "lines 1-6")]
+
+
 def chat(rows, folder, speaker="nora", begins=("",)):
     text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
     return pack(folder, text, {"form": "chat", "speaker": [speaker]}, begins, "chat.jsonl")
@@ -315,11 +327,14 @@ def test_a_chat_in_any_of_its_schemas(tmp_path):
         for n in range(1, 7)
     ]
     rows += [{"from": "nora", "value": "I was not listening to a word of it."}, {"role": "nora", "content": "Sorry."}]
-    rows += [{"speaker": "s1", "text": "I asked Nora whether the salt had come and she never gave me an answer."}]
+    rows += [{"speaker": "s1", "text": f"I asked Nora {n} times whether it came; she gave no answer."} for n in (1, 2)]
+    rows += [
+        {"speaker": f"s{n}", "text": "I asked Nora whether the salt had come and she did not say."} for n in (2, 3)
+    ]
     root, card = chat(rows, tmp_path, begins=("", "2020-05"))
     made = ingest(root, card)
     assert [(m.stage, m.kind, m.source) for m in made] == [
-        ("early", "speech", "lines 1-4"), ("late", "knowledge", "line 9"), ("late", "speech", "lines 5-9"),
+        ("early", "speech", "lines 1-4"), ("late", "knowledge", "line 12"), ("late", "speech", "lines 5-11"),
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ into ``../shared/data`` beside the repository, or the tests skip.
 import collections
 import json
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -34,7 +35,13 @@ NOVELS = {
         {"form": "novel", "speaker": ["Victor", "Frankenstein"], "narrator": True},
         ("Chapter 1", "Chapter 10"),
     ),
+    "creature": (
+        "frankenstein.txt",
+        {"form": "novel", "speaker": ["the fiend", "the daemon", "the being"]},
+        ("Chapter 10", "Chapter 15"),
+    ),
 }
+READ = ("elizabeth", "victor")
 CREATURE = {"the daemon", "the fiend", "the being"}
 """What Frankenstein's creature, who has no name, is called where he speaks."""
 
@@ -70,6 +77,17 @@ def test_chapters_and_counts(tmp_path, persona, letters, chapters):
 
 
 @pytest.mark.parametrize("persona", NOVELS)
+def test_no_two_materials_share_a_run_of_twelve_words(tmp_path, persona):
+    owners = collections.defaultdict(set)
+    for made in ingest(*pack(tmp_path, persona)):
+        words = re.findall(r"[^\W_]+", made.text.lower())
+        for start in range(len(words) - 11):
+            owners[tuple(words[start : start + 12])].add(made.id)
+    assert len(owners) > 5000
+    assert [(run, ids) for run, ids in owners.items() if len(ids) > 1] == []
+
+
+@pytest.mark.parametrize("persona", READ)
 def test_materials_of_a_whole_novel_in_seconds(tmp_path, persona):
     root, card = pack(tmp_path, persona)
     begun = time.process_time()
@@ -188,7 +206,7 @@ def test_a_spot_check_of_fifty_quotations():
     a tie of kin 0.63, not at all 0.70. No annotation of the whole of Frankenstein is known.
     """
     right = collections.Counter()
-    for persona in NOVELS:
+    for persona in READ:
         rows, found = written(test_a_spot_check_of_fifty_quotations, persona), drawn(persona)
         assert len(rows) == len(found) == 25
         for (chapter, words, read, answer), (title, turn) in zip(rows, found, strict=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from persllm.cards import Card
 from persllm.errors import UserError, did_you_mean
 from persllm.ingest.collect import Draft, of_dialogue, of_novel
-from persllm.ingest.counts import UNATTRIBUTED, Survey, survey, survey_dialogue, survey_novel
+from persllm.ingest.counts import UNATTRIBUTED, Survey, count, survey
 from persllm.ingest.novel import Novel
 from persllm.ingest.sources import Text, open_text
 from persllm.records import KINDS, Material
@@ -60,8 +60,7 @@ def ingest(root: Path, card: Card) -> list[Material]:
     speaks = any(draft.kind == "speech" for made in drafts.values() for draft in made)
     form = card.source.form if card.source else ""
     if not speaks and form != "prose":
-        counts = survey_novel(text.content, form) if isinstance(text.content, Novel) else None
-        counts = counts or survey_dialogue(text.content, form)  # pyright: ignore[reportArgumentType]
+        counts = count(text, form)
         if not any(row.name in text.names for row in counts.speakers):
             raise _silent(root, text, counts)
     empty = [stage for stage, made in drafts.items() if not made]

@@ -91,9 +91,8 @@ def _acting(text: str) -> set[str]:
     acts: Counter[str] = Counter()
     for pattern in (rf"\b(?:{_SAYING})\s+({_CAP})", rf"\b({_CAP})\s+(?:{_SAYING})\b", rf"\b({_CAP})\s+{_DOES}\b"):
         acts.update(m.group(1) for m in re.finditer(pattern, text))
-    places: Counter[str] = Counter()
-    for pattern in (rf"\b(?:in|at|near|into|towards?|through|quitted|left|visit|the)\s+({_CAP})",):
-        places.update(m.group(1) for m in re.finditer(pattern, text))
+    place = rf"\b(?:in|at|near|into|towards?|through|quitted|left|visit|the)\s+({_CAP})"
+    places = Counter(m.group(1) for m in re.finditer(place, text))
     return {name for name, count in acts.items() if count >= 2 and count > places[name]}
 
 

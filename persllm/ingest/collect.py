@@ -33,7 +33,10 @@ def _line(turn: Turn, paragraphs: Sequence[Paragraph]) -> Line:
 
 
 def _conversations(section: Section, persona: str) -> list[Line]:
-    """Return the segments of a chapter; a tale is no turn of a conversation but ends it."""
+    """Return the segments of a chapter; a tale is no turn of a conversation but ends it.
+
+    The persona's own tales are speech whole, so that what is said in them makes no segments.
+    """
     paragraphs, found = section.chapter.paragraphs, []
     for scene in scenes(paragraphs, section.turns, section.narrators):
         lines: list[Line] = []
@@ -44,9 +47,9 @@ def _conversations(section: Section, persona: str) -> list[Line]:
             else:
                 lines.append(_line(turn, paragraphs))
         found += segments(lines, persona)
-    for inner in section.tales.values():
-        lines = [_line(turn, paragraphs) for turn in inner]
-        found += segments(lines, persona)
+    for place, inner in section.tales.items():
+        if section.turns[place].speaker != persona:
+            found += segments([_line(turn, paragraphs) for turn in inner], persona)
     return found
 
 
@@ -113,23 +116,25 @@ def of_novel(sections: Sequence[Section], cast: Cast, narrator: bool, whole: boo
 def of_dialogue(turns: Turns, stage: range, names: Sequence[str]) -> list[Draft]:
     """Return the materials of some turns of an interview or a chat.
 
-    Speech is the segments in which the persona speaks. Knowledge is what others say of it by name in at least `WORTH`
-    words, and what stands before the first turn; there may be none.
+    Speech is the segments in which the persona speaks. Knowledge is what stands before the first turn and what others
+    say of it by name, outside of those segments, in at least `WORTH` words; there may be none.
     """
     own = {name.lower() for name in names}
     lines = [
         Line(names[0] if (line.speaker or "").lower() in own else line.speaker, line.text, line.first, line.last)
         for line in turns.lines[stage.start : stage.stop]
     ]
+    speech = segments(lines, names[0])
+    heard = {number for segment in speech for number in range(segment.first, segment.last + 1)}
     found: list[Draft] = []
     intro = [Paragraph(line.first, line.text, line.first) for line in turns.intro] if stage.start == 0 else []
     for passage in passages(intro):
         found.append(Draft("knowledge", passage.text, _lines(passage.first, passage.last)))
     for line in lines:
         named = any(re.search(rf"\b{re.escape(name)}\b", line.text.lower()) for name in own)
-        if line.speaker != names[0] and named and words(line.text) >= WORTH:
+        if line.speaker != names[0] and line.first not in heard and named and words(line.text) >= WORTH:
             found.append(Draft("knowledge", line.text, _lines(line.first, line.last)))
-    for segment in segments(lines, names[0]):
+    for segment in speech:
         found.append(Draft("speech", segment.text, _lines(segment.first, segment.last)))
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from persllm.cards import Card
 from persllm.ingest.dialogue import Turns
 from persllm.ingest.novel import Novel
-from persllm.ingest.sources import open_text
+from persllm.ingest.sources import Text, open_text
 from persllm.ingest.text import words
 
 UNATTRIBUTED = "(unattributed)"
@@ -75,7 +75,7 @@ def _speakers(quotations: Counter[str], said: Counter[str]) -> list[SpeakerCount
     return [SpeakerCount(name, quotations[name], said[name]) for name in order]
 
 
-def survey_novel(novel: Novel, form: str) -> Survey:
+def _novel(novel: Novel, form: str) -> Survey:
     """Count a novel (or a biography, an essay); quotations within a tale count for those who say them."""
     chapters: list[ChapterCount] = []
     quotations: Counter[str] = Counter()
@@ -96,7 +96,7 @@ def survey_novel(novel: Novel, form: str) -> Survey:
     return Survey(form, chapters, _speakers(quotations, said), unclosed)
 
 
-def survey_dialogue(turns: Turns, form: str) -> Survey:
+def _dialogue(turns: Turns, form: str) -> Survey:
     """Count an interview or a chat: its turns."""
     quotations = Counter(line.speaker or UNATTRIBUTED for line in turns.lines)
     said: Counter[str] = Counter()
@@ -105,6 +105,11 @@ def survey_dialogue(turns: Turns, form: str) -> Survey:
     total = sum(words(line.text) for line in turns.lines + turns.intro)
     whole = ChapterCount(WHOLE, len(turns.lines) + len(turns.intro), total, len(turns.lines), quotations[UNATTRIBUTED])
     return Survey(form, [whole], _speakers(quotations, said), 0)
+
+
+def count(text: Text, form: str) -> Survey:
+    """Count what a text of a form of `persllm.cards.FORMS` holds."""
+    return _novel(text.content, form) if isinstance(text.content, Novel) else _dialogue(text.content, form)
 
 
 def survey(root: Path, card: Card) -> Survey:
@@ -117,8 +122,4 @@ def survey(root: Path, card: Card) -> Survey:
     Raises:
         UserError: the text cannot be read, or a stage begins nowhere in it.
     """
-    text, source = open_text(root, card), card.source
-    form = source.form if source else ""
-    if isinstance(text.content, Novel):
-        return survey_novel(text.content, form)
-    return survey_dialogue(text.content, form)
+    return count(open_text(root, card), card.source.form if card.source else "")

@@ -185,12 +185,12 @@ def tag_before(narration: str, cast: Cast) -> Subject | None:
     letter = _LETTER.search(last) if last.rstrip("-\u2014").endswith((":", ",", ".")) else None
     if letter and (by := _subject_at(last[letter.end() :], cast, said=True)):
         return by
-    found: list[tuple[int, bool, Subject]] = []
+    found: list[tuple[int, Subject]] = []
     for mention in cast.find(last[:limit]):
         if not re.match(r"['\u2019]s?\s", last[mention.end :]):
-            found.append((mention.start, False, Subject(says or leads, mention=mention)))
+            found.append((mention.start, Subject(says or leads, mention=mention)))
     for match in _NOMINATIVE.finditer(last[:limit]):
-        found.append((match.start(), False, Subject(says or leads, pronoun=match.group().lower())))
+        found.append((match.start(), Subject(says or leads, pronoun=match.group().lower())))
     direct = _DIRECT.search(last[:limit]) if says else None
     if (
         direct
@@ -200,20 +200,20 @@ def tag_before(narration: str, cast: Cast) -> Subject | None:
     ):
         return subject
     opening = _noun(last, says or leads)
-    if opening and opening.gender and not (opening.phrase.split()[0] == "her" and opening.gender == ""):
-        found.append((0, False, opening))
-    for at, _, subject in found if says else ():
+    if opening and opening.gender:
+        found.append((0, opening))
+    for at, subject in found if says else ():
         end = subject.mention.end if subject.mention else at + len(subject.pronoun)
         if _ADVERBS.fullmatch(last[end:limit]) and not _GOVERNED.search(last[:at]):
             return subject
     found.sort(key=lambda entry: entry[0])
     free = [
         subject
-        for at, _, subject in found
+        for at, subject in found
         if not _BOUND.search(last[:at]) and (not subject.mention or _OPENS.search(last[:at]))
     ]
     if says:
-        return free[-1] if free else found[-1][2] if found else opening
+        return free[-1] if free else found[-1][1] if found else opening
     return free[0] if free else None
 
 

@@ -13,18 +13,19 @@ _ORDINALS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty first second third fourth fifth sixth seventh eighth ninth tenth last"
 ).replace(" ", "|")
-_NUMBER = rf"(?:the\s+)?(?:\d+|[IVXLC]+|[ivxlc]+|(?:{_ORDINALS})(?:[\s-](?:{_ORDINALS}))?)"
+_ROMAN = r"(?=[IVXLC])C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
+_NUMBER = rf"(?:(?i:the)\s+)?(?:\d+|{_ROMAN}|{_ROMAN.lower()}|(?i:(?:{_ORDINALS})(?:[\s-](?:{_ORDINALS}))?))"
 _HEADING = re.compile(
-    rf"(?:(?:chapter|letter|stave|part|book|volume|vol\.|act|scene|section|canto)\s+{_NUMBER}"
+    rf"(?:(?i:chapter|letter|stave|part|book|volume|vol\.|act|scene|section|canto)\s+{_NUMBER}"
     rf"(?:\s*[.:\u2014\u2013-]+\s*\S.{{0,60}}|\s+[A-Z][^.!?]{{0,60}}|\.?)"
-    r"|(?:preface|prologue|epilogue|introduction|foreword|conclusion|afterword|contents)\.?"
-    r"|[IVXLC]+\.?)",
-    re.IGNORECASE,
+    r"|(?i:preface|prologue|epilogue|introduction|foreword|conclusion|afterword|contents)\.?"
+    rf"|{_ROMAN}\.?)"
 )
 _OUTER = re.compile(r"(?:volume|vol\.|book|part)\b", re.IGNORECASE)
 _START = re.compile(r"^\*\*\*\s*START OF .*$|^\*END\*?\s*THE SMALL PRINT.*$", re.MULTILINE | re.IGNORECASE)
 _END = re.compile(r"^\*\*\*\s*END OF .*$|^End of (?:the )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE)
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Rev|Col|Capt|Esq|Prof|Messrs|No|vol|[A-Z])\.$")
+_BROKEN = re.compile(r"[^\s\u2014-](?:-|--|\u2014)$")
 _STOP = re.compile(r"[.!?][\"'\u201d\u2019)\]]*\s+(?=[\"'\u201c\u2018(\[]*[A-Z\u00c0-\u00de])")
 
 
@@ -84,8 +85,10 @@ def _blocks(text: str) -> list[tuple[int, list[str]]]:
 
 
 def _join(lines: list[str]) -> str:
-    text = " ".join(lines)
-    text = re.sub(r"(--|\u2014|\w-) (?=\w)", lambda m: m.group(1) if m.group() != "- " else m.group(), text)
+    """Return lines as one; where a line ends in a hyphen or a dash without a space, none comes between."""
+    text = lines[0]
+    for before, line in itertools.pairwise(lines):
+        text += line if _BROKEN.search(before) and re.match(r"\w", line) else f" {line}"
     return re.sub(r"\s+", " ", text).strip()
 
 
