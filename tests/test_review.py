@@ -3,12 +3,14 @@
 import base64
 import contextlib
 import errno
+import http.client
 import json
 import os
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,7 +27,7 @@ from persllm import cli, packs, records, reviews
 from persllm.annotators.construct import SetAside
 from persllm.errors import UserError
 from persllm.records import Item, Reanswer
-from persllm.review import Drafts, require_own
+from persllm.review import Drafts, require_own, told
 from persllm.review.desk import Desk
 from persllm.review.server import PageServer
 
@@ -163,6 +165,33 @@ def test_only_its_own_page_with_the_token_is_served(drafts):
         assert ask(here, "decide", b"", Content_Length=str(2 << 20))[0] == 413
         assert ask(here, "changes?since=x")[0] == 400
         assert not (drafts.pack / reviews.FILE).exists()
+
+
+def test_the_address_without_its_last_slash_leads_to_the_page(drafts):
+    with serving(drafts) as server:
+        status, page, _ = ask(server.address[:-1])
+        assert (status, page) == (200, ask(server.address)[1])
+        wrong = http.client.HTTPConnection("127.0.0.1", server.server_port)
+        wrong.request("GET", f"/{server.token}")
+        assert wrong.getresponse().getheader("Location") == f"/{server.token}/"
+
+
+def test_requests_that_are_none_are_answered_without_a_traceback(drafts, capsys):
+    with serving(drafts) as server:
+        for line, more, status in (
+            ("GET http://[x/ HTTP/1.1", "", b"400"),
+            (f"POST /{server.token}/decide HTTP/1.1", f"Content-Length: {'9' * 5000}\r\n", b"403"),
+        ):
+            with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as wire:
+                wire.sendall(f"{line}\r\nHost: localhost:1\r\n{more}\r\n".encode())
+                assert wire.recv(4096).split()[1] == status
+    assert capsys.readouterr().err == ""
+
+
+def test_decisions_about_texts_that_are_no_more_are_told():
+    counts = {"accept": 1, "edit": 0, "reject": 0, "open": 3, "dropped": 0, "stale": 2}
+    assert told(counts) == "1 accepted, 0 edited, 0 rejected, 3 left, 2 about texts that are no more"
+    assert "no more" not in told(counts | {"stale": 0})
 
 
 def test_strange_texts_stay_texts(drafts):

@@ -86,6 +86,21 @@ def test_one_writer_at_a_time(tmp_path):
     assert reviews.load(tmp_path) == [line()]
 
 
+def test_a_line_that_is_being_written_is_waited_for(tmp_path):
+    told = []
+    with (tmp_path / reviews.FILE).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(records.to_line(line())[:30])
+        file.flush()
+        thread = threading.Thread(target=lambda: told.append(reviews.load(tmp_path)))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        file.write(records.to_line(line())[30:])
+    thread.join(10)
+    assert told == [[line()]]
+
+
 def item(id, twin=None, **texts):
     fields = {"question": f"{id}?", "analysis": "A.", "response": "R."} | texts
     pattern = "false_premise" if twin else "opinion"

@@ -65,4 +65,5 @@ def serve(sets: Sequence[Drafts], port: int = 0) -> int:
 def told(counts: dict[str, int]) -> str:
     """Return the counts of ``reviews.apply`` in words."""
     text = f"{counts['accept']} accepted, {counts['edit']} edited, {counts['reject']} rejected, {counts['open']} left"
-    return text + (f", {counts['dropped']} left out with a rejected one" if counts["dropped"] else "")
+    text += f", {counts['dropped']} left out with a rejected one" if counts["dropped"] else ""
+    return text + (f", {counts['stale']} about texts that are no more" if counts["stale"] else "")

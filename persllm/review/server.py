@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Take a decision."""
         # Read even where the request is refused: closing on unread bytes would cut the answer off.
         length = self.headers.get("Content-Length", "")
-        fits = length.isascii() and length.isdecimal() and int(length) <= LARGEST
+        fits = len(length) <= len(str(LARGEST)) and length.isascii() and length.isdecimal() and int(length) <= LARGEST
         body = self.rfile.read(int(length)) if fits else None
         self._answer(lambda name: self._post(name, body))
 
@@ -110,13 +110,20 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError(403, "this request comes from another page")
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise RefusedError(403, "this request comes from another page")
-        token, _, name = urlsplit(self.path).path.removeprefix("/").partition("/")
+        try:
+            path = urlsplit(self.path).path
+        except ValueError as error:
+            raise RefusedError(400, f"no such address ({error}); open the one that the terminal shows") from error
+        token, _, name = path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
             raise RefusedError(403, "no access without the token; open the whole address that the terminal shows")
         return name
 
     def _get(self, name: str) -> None:
-        if name == "":
+        if name == "" and not urlsplit(self.path).path.endswith("/"):
+            # The page asks for what lies beside its own address.
+            self._send(308, {}, {"Location": f"/{self.server.token}/"})
+        elif name == "":
             page, policy = render(self.server.desk)
             self._send(200, page, {"Content-Security-Policy": policy})
         elif name == "changes":
