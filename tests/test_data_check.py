@@ -9,12 +9,12 @@ import pytest
 from fakes import make_pack
 
 from persllm import cli, packs, records
-from persllm.checks import counting, lengths, likeness, reading, voice
+from persllm.checks import counting, lengths, likeness, links, reading, showing, voice
 from persllm.checks.reading import Text
 from persllm.checks.voice import Spoken
 from persllm.errors import UserError
 from persllm.plan import plain
-from persllm.schema import Model, Split
+from persllm.schema import Config, Model, Split
 from persllm.steps import split
 from persllm.store import write_json
 
@@ -85,7 +85,10 @@ def test_faults_of_all_packs_are_told_before_any_look(tmp_path, capsys):
         (["scroge"], "scroge: no such pack or file; did you mean 'scrooge'?"),
         (["scrooge", "model.max_lenght=9"], "did you mean"),
         (["tests"], "this folder has neither persona.yaml (a pack) nor train, dev and test.jsonl (a split)"),
-        (["README.md"], "expected a pack's folder, a split's folder, or a .jsonl or .parquet file"),
+        (["tests/golden"], "and is no general data: tests/golden/fingerprints.json:1: not valid JSON"),
+        (["persllm/training"], "nor .jsonl, .json, .parquet files (general data)"),
+        (["persllm/personas/scrooge/late"], "scrooge/late: none of its rows can be used (unknown_columns 200)"),
+        (["README.md"], "expected a pack's folder, a split's folder, or a .jsonl, .json, .parquet file"),
         (["persllm/personas/scrooge/late/items.jsonl"], "this is part of a pack; check the whole of it"),
         (["persllm/personas/scrooge/late/reanswers.jsonl"], "this is part of a pack; check the whole of it"),
     ],
@@ -159,6 +162,43 @@ def test_a_paragraph_that_feeds_two_parts_is_a_fault(tmp_path):
         reading.read(str(tmp_path))
 
 
+def test_an_item_in_two_parts_is_a_fault(tmp_path):
+    split_folder(tmp_path, test=[dataclasses.replace(TEST[0], id="a"), TEST[1]])
+    with pytest.raises(UserError, match=r"test\.jsonl:1: id 'a' stands already at .*train\.jsonl:1; ids must differ"):
+        reading.read(str(tmp_path))
+
+
+def test_a_paragraph_whose_only_item_fell_is_held_out_as_the_step_does():
+    """A dev item falls beside one of test that asks the same; what repeats its paragraph leaks from no training."""
+    rows = [(f"i{n}", f"m{n}", question, "Yes.") for n, question in enumerate(
+        ("Is it cold?", "What of fog?", "Do you sleep?", "Can you read maps?", "How much is bread?"))]  # fmt: skip
+    rows += [("d", "md", "Who lit the lamp?", "I."), ("t", "mt", "Who lit the lamp last night?", f"I say {SHARED}.")]
+    made = items(*rows)
+    config = next(
+        config
+        for config in (Split(seed=seed) for seed in range(200))
+        if split.assign(made, config.test, config.dev, config.seed) | {"md": "dev", "mt": "test"}
+        == split.assign(made, config.test, config.dev, config.seed)
+    )
+    paragraphs = [
+        records.Material(id=item.material_id, persona="p", stage="s", kind="knowledge", order=n, source="x",
+                         text=f"They knew that {SHARED}." if item.id == "d" else item.question)
+        for n, item in enumerate(made)
+    ]  # fmt: skip
+    found = likeness.leakage(reading.Data("p", "pack", packs.SHIPPED, materials=paragraphs, items=made), config)
+    assert (found.items["dev"], found.dropped) == (0, 1)
+    assert found.overlapping == 0
+
+
+@pytest.mark.parametrize(("most", "warned"), [(3, False), (2, True)])
+def test_a_cap_is_told_where_it_was_hit(monkeypatch, most, warned):
+    monkeypatch.setattr(likeness, "MOST", most)
+    texts = [Text("Aye.", "f:1", owner="a"), Text("Aye.", "f:2", owner="a"), Text("No.", "f:3"), Text("Fog.", "f:4")]
+    twice = {"responses": likeness.duplicates(texts, SPLIT)}
+    told = showing._warnings(twice, None, {}, None, Config())
+    assert told == ["near duplicates were looked for among the first 2 responses only"] * warned
+
+
 def test_duplicates_exact_and_near_but_no_twins():
     texts = [
         Text("How much do you pay your clerk each week?", "f:1", owner="a"),
@@ -225,7 +265,49 @@ def test_general_data_in_three_forms(tmp_path, capsys):
     assert cli.main(["data", "check", str(tmp_path / "bad.parquet"), str(tmp_path / "odd.jsonl")]) == 2
     told = capsys.readouterr().err
     assert "bad.parquet: not readable as Parquet" in told
-    assert "odd.jsonl: no row has a question and an answer (unknown_columns 1); found the columns text; expect" in told
+    assert "odd.jsonl: none of its rows can be used (unknown_columns 1); found the columns text; expect" in told
+
+
+def test_what_a_study_takes_as_general_data_can_be_checked(tmp_path, capsys):
+    """A folder, suffixes in capitals; but the step's own rows, which a study would pass over, are named."""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for name in ("a.jsonl", "B.JSONL"):
+        (shards / name).write_text(json.dumps({"instruction": f"Say {name}.", "output": name}) + "\n")
+    data = reading.read(str(shards))
+    assert [(data.place(g.id), g.response) for g in data.general] == [
+        ("shards/B.JSONL:1", "B.JSONL"), ("shards/a.jsonl:1", "a.jsonl"),
+    ]  # fmt: skip
+    assert len(reading.read(str(shards / "B.JSONL")).general) == 1
+    own = records.GeneralItem(id="general-0", question="What is fog?", response="Low cloud.", source="self")
+    records.write(tmp_path / "general.jsonl", [own])
+    assert cli.main(["data", "check", str(tmp_path / "general.jsonl")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "warning: no source for general.source: 1 rows with question and response; expected messages" in told
+    assert "no source" not in "".join(counting.warnings(data))
+
+
+def test_links_to_the_wrong_paragraph_are_found():
+    """Six twins' links moved on by one in a shipped pack: all are named, and next to nothing else of it."""
+    data = reading.read("scrooge")
+    assert links.warnings(data) == []
+    moved = [item for item in data.items if item.stage == "late" and item.pattern == "false_premise"][:6]
+    origin = [item.material_id for item in moved]
+    wrong = dict(zip(origin, origin[1:] + origin[:1], strict=True))
+    twins = {name for item in moved for name in (item.id, item.premise_pair)}
+    data.items = [
+        dataclasses.replace(item, material_id=wrong[item.material_id]) if item.id in twins else item
+        for item in data.items
+    ]
+    found = {link.place: link.share for link in links.doubtful(data)}
+    assert found.keys() == {data.place(item.id) for item in data.items if item.id in twins}
+    assert max(found.values()) < links.LEAST
+    (told,) = links.warnings(data)
+    assert told.startswith("items whose paragraph is likely the wrong one: 12, at late/items.jsonl:")
+    assert told.endswith(", and 7 more")
+    assert told.count("fits better") == 5
+    data.kind = "items"
+    assert links.warnings(data) == []
 
 
 def test_names_are_masked():
@@ -267,6 +349,20 @@ def test_a_response_is_held_out_from_the_paragraph_it_repeats():
     assert found.p > 0.001
     seen = [(one.label, one.text) for one in speech]
     assert voice.identify(seen, seen)[0] == 1.0
+
+
+def test_a_response_is_held_out_from_what_was_retrieved_for_it():
+    """The same, where a response repeats a paragraph that was retrieved and not the one its question came from."""
+    words = [f"w{i}" for i in range(400)]
+    speech = [*babble("a", words, 40, 1), *babble("b", words, 40, 2)]
+    copied = [dataclasses.replace(one, material="k", retrieved=frozenset({one.material, "k"})) for one in speech]
+    found = voice.held_out(speech, copied, [])
+    assert found is not None
+    assert (found.tested, found.untried) == (80, 0)
+    assert found.p > 0.001
+    unknown = voice.held_out(speech, [dataclasses.replace(one, retrieved=frozenset()) for one in copied], [])
+    assert unknown is not None
+    assert unknown.accuracy > 0.7
 
 
 @pytest.mark.parametrize("pack", SHIPPED)

@@ -1,4 +1,4 @@
-"""General data: rows of every form, files whole and broken, drawing, mixing, and what the step says of it."""
+"""General data: files whole and broken, drawing, mixing, and what the step says of it."""
 
 import json
 import random
@@ -11,17 +11,13 @@ import pytest
 from persllm import compose, plan
 from persllm.chats import collect, files, hub
 from persllm.chats.draw import Draw, quotas
-from persllm.chats.turns import Skip, Turn, first_turn
+from persllm.chats.turns import Turn
 from persllm.errors import UserError
 from persllm.records import GeneralItem
 from persllm.schema import General
 from persllm.steps import general
 from persllm.training.data import general_share
 from persllm.validate import problems
-
-
-def chat(*turns, role="role", content="content"):
-    return [{role: who, content: said} for who, said in turns]
 
 
 def alpaca(name, answer: str | None = "yes") -> dict[str, Any]:
@@ -40,66 +36,6 @@ def take(*sources, limit=48, scan: int | None = 100000, seed=0):
     items, told = collect.collect(meant, lambda: None)
     assert len({item.id for item in items}) == len(items)
     return [item.question for item in items], told
-
-
-# ---- rows ----
-
-QA = (("user", "q"), ("assistant", "a"))
-
-
-@pytest.mark.parametrize(
-    ("row", "system", "later"),
-    [
-        ({"messages": chat(*QA)}, False, False),
-        ({"messages": chat(("system", "s"), *QA)}, True, False),
-        ({"messages": chat(("system", "s"), ("developer", "d"), *QA, ("user", "r"), ("assistant", "b"))}, True, True),
-        ({"messages": chat(("user", [{"type": "text", "text": "q"}]), ("assistant", ["a"]))}, False, False),
-        ({"conversations": chat(("human", "q"), ("gpt", "a"), role="from", content="value")}, False, False),
-        ({"conversations": chat(("Human", " q"), ("GPT", "a\n"), ("", ""), role="from", content="value")}, False, True),
-        ({"conversations": chat(*QA)}, False, False),
-        ({"messages": None, "instruction": "q", "input": None, "output": "a"}, False, False),
-        ({"instruction": "q", "output": "a", "text": "### q a"}, False, False),
-        ({"instruction": "", "input": "q", "output": "a"}, False, False),
-    ],
-)  # fmt: skip
-def test_the_first_question_and_answer(row, system, later):
-    assert first_turn(row) == Turn("q", "a", system, later)
-
-
-def test_an_input_follows_its_instruction():
-    assert first_turn({"instruction": "q", "input": "more", "output": "a"}) == Turn("q\n\nmore", "a")
-    assert first_turn(alpaca("not_text")) == Turn("not_text", "yes")
-
-
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (["q", "a"], Skip.not_an_object),
-        ({"text": "x"}, Skip.unknown_columns),
-        ({"messages": []}, Skip.no_turns),
-        ({"messages": None, "conversations": None}, Skip.no_turns),
-        ({"messages": "q"}, Skip.no_turns),
-        ({"messages": ["q", "a"]}, Skip.bad_turn),
-        ({"messages": chat(("user", "q"), ("narrator", "a"))}, Skip.bad_turn),
-        ({"messages": chat((None, "q"), ("assistant", "a"))}, Skip.bad_turn),
-        ({"messages": chat(("user", [{"type": "image", "url": "u"}]), ("assistant", "a"))}, Skip.not_text),
-        ({"messages": chat(("user", {"parts": ["q"]}), ("assistant", "a"))}, Skip.not_text),
-        ({"messages": chat(("user", "q"), ("assistant", "\ud800"))}, Skip.not_text),
-        ({"messages": chat(("assistant", "go on"), *QA)}, Skip.begins_elsewhere),
-        ({"messages": chat(("system", "s"))}, Skip.begins_elsewhere),
-        ({"messages": chat(("user", " "), ("assistant", "a"))}, Skip.no_question),
-        ({"messages": chat(("user", None), ("assistant", "a"))}, Skip.no_question),
-        ({"messages": chat(("user", "q"))}, Skip.no_answer),
-        ({"messages": chat(("user", "q"), ("assistant", None), ("tool", "4"), ("assistant", "a"))}, Skip.no_answer),
-        ({"conversations": chat(("human", "q"), ("function_call", "f()"), role="from")}, Skip.no_answer),
-        ({"messages": chat(("user", "q"), ("user", "r"), ("assistant", "a"))}, Skip.no_answer),
-        ({"instruction": "q", "output": None}, Skip.no_answer),
-        ({"instruction": "", "input": "", "output": "a"}, Skip.no_question),
-        ({"instruction": ["q", 3], "output": "a"}, Skip.not_text),
-    ],
-)  # fmt: skip
-def test_a_row_that_is_passed_over_says_why(row, reason):
-    assert first_turn(row) is reason
 
 
 # ---- drawing ----
@@ -170,6 +106,19 @@ def test_an_array_is_read_in_chunks(tmp_path, monkeypatch):
         assert [place for place, _ in found] == [f"{path}:{2 + 5 * n}" for n in range(20)]
 
 
+def test_a_bare_number_is_not_cut_by_a_chunk(tmp_path, monkeypatch):
+    (tmp_path / "x.json").write_text(" [123456, 7 ,\n89]\n\n")
+    for size in (2, 3, 5):
+        monkeypatch.setattr(files, "CHUNK", size)
+        assert [row for _, row in files.rows(tmp_path / "x.json")] == [123456, 7, 89]
+
+
+def test_suffixes_in_capitals_are_the_same_files(tmp_path):
+    write_lines(tmp_path / "a.JSONL", [alpaca("q0")])
+    write_lines(tmp_path / "b.jsonl", [alpaca("q1")])
+    assert sorted(take(tmp_path)[0]) == ["q0", "q1"]
+
+
 def test_no_more_is_read_than_scan_says(tmp_path):
     """The line after the last that is wanted is broken, and nobody sees it."""
     path = write_lines(tmp_path / "rows.jsonl", [alpaca(f"q{n}") for n in range(30)])
@@ -177,6 +126,11 @@ def test_no_more_is_read_than_scan_says(tmp_path):
     questions, (told,) = take(path, limit=50, scan=30)
     assert sorted(questions) == sorted(f"q{n}" for n in range(30))
     assert (told["rows"], told["asked"], told["items"], told["stopped_by_scan"]) == (30, 50, 30, True)
+    assert take(path, scan=29)[1][0]["stopped_by_scan"]
+    whole = write_lines(tmp_path / "whole.jsonl", [alpaca(f"q{n}") for n in range(30)])
+    (told,) = take(whole, limit=50, scan=30)[1]
+    assert not told["stopped_by_scan"]
+    assert "general.scan" not in collect.sentence(told)
     with pytest.raises(UserError, match=r"rows\.jsonl:31: not valid JSON \(Expecting value at column 1\)"):
         take(path, scan=None)
 
@@ -190,6 +144,12 @@ def test_no_more_is_read_than_scan_says(tmp_path):
         ("x.jsonl", b'{"instruction": "caf\xe9"}', r"x\.jsonl:1: not UTF-8 text"),
         ("x.json", b'[\n{"a": 1},\n{"a": }]', r"x\.json:3: not valid JSON \(Expecting value\); mend this element"),
         ("x.json", b'[\n{"a": 1},\n', r"x\.json:3: not valid JSON"),
+        ("x.json", b'[\n{"a": 1},\n]', r"x\.json:3: not valid JSON"),
+        ("x.json", b'[{"a": 1},,\n{"a": 1}]', r"x\.json:1: not valid JSON"),
+        ("x.json", b'[\n{"a": 1}\n{"a": 2}]', r"x\.json:3: no comma after an element of the list, nor its end"),
+        ("x.json", b'[\n{"a": 1}\n', r"x\.json:3: no comma after an element of the list, nor its end"),
+        ("x.json", b'[{"a": 1}]\n[{"a": 2}]\n', r"x\.json:2: the list ends before this; expected one list in the file"),
+        ("x.jsonl", b'[]\n{"instruction": "q", "output": "a"}\n', r"x\.jsonl:2: the list ends before this"),
         ("x.json", b'{\n"a": 1\n}\n', r"x\.json:1: not valid JSON"),
         ("x.parquet", b"PAR1 no", r"x\.parquet: not readable as Parquet"),
         ("x.jsonl", b'{"text": "x"}\n7\n', r"\(not_an_object 1, unknown_columns 1\); found the columns text; expected"),
@@ -238,13 +198,32 @@ def test_a_hub_id_needs_the_hub():
     meant = collect.meaning(General(source="org/name"))
     assert meant["sources"] == [{"source": "org/name", "weight": 1.0, "split": "train", "revision": None}]
     (note,) = collect.notes(meant)
-    assert "org/name is not pinned: set general.revision=COMMIT" in note
+    assert "org/name is not pinned: write org/name@COMMIT" in note
     assert not collect.notes(collect.meaning(General(source="org/name", revision="abc")))
     with pytest.raises(UserError, match="org/name: HF_HUB_OFFLINE is set, so the hub is not asked") as told:
         collect.collect(meant, lambda: None)
     assert "\n" not in str(told.value)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         next(hub.rows("org/name", "abc", "train"))
+
+
+def test_each_hub_id_of_a_mix_has_its_own_commit(tmp_path):
+    """It means the same as general.revision does for one; that key cannot pin two, nor one that is pinned."""
+    file = write_lines(tmp_path / "rows.jsonl", [alpaca("q")])
+    (config,) = compose.resolve([f"general.mix={{org/one@abc: 1, org/two@v1.0: 2, {file}: 1}}"]).cells[:1]
+    meant = collect.meaning(config.config.general)
+    assert [(one["source"], one.get("revision")) for one in meant["sources"]] == [
+        ("org/one", "abc"), ("org/two", "v1.0"), (str(file), None),
+    ]  # fmt: skip
+    assert not collect.notes(meant)
+    pinned = General(source="org/one", revision="abc")
+    assert collect.meaning(General(source="org/one@abc")) == collect.meaning(pinned)
+    assert collect.meaning(General(mix={"org/one": 1, str(file): 1}, revision="abc"))["sources"][0]["revision"] == "abc"
+    for mix in ({"org/one": 1.0, "org/two": 1.0}, {"org/one@abc": 1.0}):
+        with pytest.raises(
+            UserError, match=r"general\.revision=x cannot stand for org/one.* in general\.mix, like ORG"
+        ):
+            collect.meaning(General(mix=mix, revision="x"))
 
 
 def test_a_data_set_is_streamed(tmp_path, monkeypatch):
@@ -312,7 +291,8 @@ def run(lab, folder, *words):
 def test_the_step_counts_what_it_leaves_out(lab, tmp_path):
     rows = [alpaca(f"q{n}") for n in range(5)]
     rows += [alpaca("q1"), alpaca("unanswered", None), {"text": "x"}, {"text": "y"}]
-    rows.append({"messages": chat(("system", "s"), *QA, ("user", "r"))})
+    turns = (("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "r"))
+    rows.append({"messages": [{"role": who, "content": said} for who, said in turns]})
     file = write_lines(tmp_path / "rows.jsonl", rows)
     items, told, log = run(lab, tmp_path / "general", f"general.source={file}", "general.limit=20")
     assert {item.question for item in items} == {"q0", "q1", "q2", "q3", "q4", "q"}

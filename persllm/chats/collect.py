@@ -25,23 +25,34 @@ def meaning(general: General) -> dict[str, Any]:
     """Return what decides which items come out: files count by their content, hub ids by their revision.
 
     Raises:
-        UserError: a source is neither a file, a folder with data files, nor a hub id.
+        UserError: a source is neither a file, a folder with data files, nor a hub id; or ``general.revision`` stands
+            beside several hub ids, or beside one that names its commit.
     """
     if is_own(general):
         return {key: getattr(general, key) for key in ("source", "limit", "max_new_tokens")}
     key = "general.mix" if general.mix else "general.source"
-    sources = []
+    sources, hub_ids = [], []
     for source, weight in (general.mix or {general.source: 1.0}).items():
         path = files.local(key, source)
-        known = {"sha256": files.content(path)} if path else {"split": general.split, "revision": general.revision}
-        sources.append({"source": source, "weight": weight} | known)
+        if path:
+            sources.append({"source": source, "weight": weight, "sha256": files.content(path)})
+            continue
+        name, _, commit = source.partition("@")
+        hub_ids.append(source)
+        pinned = {"split": general.split, "revision": commit or general.revision}
+        sources.append({"source": name, "weight": weight} | pinned)
+    if general.revision is not None and (len(hub_ids) > 1 or any("@" in source for source in hub_ids)):
+        raise UserError(
+            f"general.revision={general.revision} cannot stand for {', '.join(hub_ids)}; leave it out and name each "
+            f"with its own commit in {key}, like ORG/NAME@COMMIT"
+        )
     return {"sources": sources} | {key: getattr(general, key) for key in ("limit", "scan", "seed")}
 
 
 def notes(meant: dict[str, Any]) -> list[str]:
     """Return what a plan should say of a meaning: which hub ids are not pinned."""
     open_ids = [one["source"] for one in meant.get("sources", ()) if one.get("revision", "") is None]
-    return [f"general data {name} is not pinned: set general.revision=COMMIT, or it may change" for name in open_ids]
+    return [f"general data {name} is not pinned: write {name}@COMMIT, or it may change" for name in open_ids]
 
 
 def collect(meant: dict[str, Any], stop: Callable[[], None]) -> tuple[list[GeneralItem], list[dict[str, Any]]]:
@@ -65,6 +76,7 @@ def collect(meant: dict[str, Any], stop: Callable[[], None]) -> tuple[list[Gener
         rows, count = _open(one)
         draw = Draw(quota, meant["seed"], taken)
         count |= _read(one["source"], islice(rows, meant["scan"]) if quota else iter(()), draw, stop)
+        stopped = count["rows"] == meant["scan"] and _goes_on(rows)
         drawn = draw.drawn()
         taken |= {own for own, _, _ in drawn}
         items += [
@@ -75,7 +87,7 @@ def collect(meant: dict[str, Any], stop: Callable[[], None]) -> tuple[list[Gener
             "asked": quota,
             "items": len(drawn),
             "duplicates": draw.duplicates,
-            "stopped_by_scan": count["rows"] == meant["scan"],
+            "stopped_by_scan": stopped,
             "system_messages_left_out": sum(turn.system for _, turn, _ in drawn),
             "later_turns_left_out": sum(turn.later for _, turn, _ in drawn),
         }
@@ -92,6 +104,14 @@ def _open(one: dict[str, Any]) -> tuple[Iterator[tuple[str, Any]], dict[str, Any
     if not path.exists() or files.content(path) != one["sha256"]:
         raise UserError(f"{path} changed after this study was planned; run the same command again")
     return files.rows(path), {}
+
+
+def _goes_on(rows: Iterator[Any]) -> bool:
+    """Return whether there is another row, be it a broken one."""
+    try:
+        return next(rows, None) is not None
+    except UserError:
+        return True
 
 
 def _read(source: str, rows: Iterator[tuple[str, Any]], draw: Draw, stop: Callable[[], None]) -> dict[str, Any]:

@@ -23,8 +23,9 @@ CHUNK = 1 << 20
 """Characters of a JSON array, or bytes of a Parquet column, that are read at once."""
 LONGEST = 1 << 26
 """Characters that one element of a JSON array may have."""
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-BLANK = re.compile(r"[\s,]*")
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
+BLANK = re.compile(r"[ \t\r\n]*")
+DECODER = json.JSONDecoder()
 
 
 def local(key: str, source: str) -> Path | None:
@@ -50,7 +51,7 @@ def local(key: str, source: str) -> Path | None:
     if named or not HUB_ID.fullmatch(source):
         raise UserError(
             f"{key}={source}: no such file or folder; expected self, a {', '.join(SUFFIXES)} file, a folder of such "
-            "files, or a hub id like ORG/NAME"
+            "files, or a hub id like ORG/NAME or ORG/NAME@COMMIT"
         )
     return None
 
@@ -62,7 +63,8 @@ def data_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    kinds = (sorted(path.rglob(f"*{suffix}")) for suffix in (".parquet", ".jsonl", ".json"))
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    kinds = ([file for file in files if file.suffix.lower() == kind] for kind in (".parquet", ".jsonl", ".json"))
     return next((found for found in kinds if found), [])
 
 
@@ -115,33 +117,78 @@ def _array(path: Path) -> Iterator[tuple[int, Any]]:
             raise UserError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
-def _elements(path: Path, file: TextIO) -> Iterator[tuple[int, Any]]:
-    decoder = json.JSONDecoder()
-    text = file.read(CHUNK)
-    at = text.index("[") + 1
-    line = 1 + text.count("\n", 0, at)
-    while True:
-        blank = BLANK.match(text, at)
-        assert blank is not None
-        line += text.count("\n", at, blank.end())
-        at = blank.end()
-        if text[at : at + 1] == "]":
-            return
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            # Broken, or only not read to its end yet.
-            more = file.read(CHUNK) if len(text) - at < LONGEST else ""
-            if not more:
-                line += text.count("\n", at, error.pos)
+class _Stream:
+    """The text of a file from a moving place on, of which one chunk or one element is held."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path, self.line = path, 1
+        self._file, self._text, self._at = file, "", 0
+
+    def _more(self) -> bool:
+        """Read on; return whether there was anything left."""
+        chunk = self._file.read(CHUNK)
+        self._text, self._at = self._text[self._at :] + chunk, 0
+        return bool(chunk)
+
+    def _pass(self, end: int) -> None:
+        self.line += self._text.count("\n", self._at, end)
+        self._at = end
+
+    def sign(self) -> str:
+        """Return the next character that is no blank; at the end of the file there is none."""
+        while True:
+            blank = BLANK.match(self._text, self._at)
+            assert blank is not None
+            self._pass(blank.end())
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def take(self) -> str:
+        """Return the next character that is no blank, and pass it."""
+        found = self.sign()
+        self._at += len(found)
+        return found
+
+    def value(self) -> Any:
+        """Return the JSON value that begins here, and pass it."""
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                line = self.line + self._text.count("\n", self._at, error.pos)
+                # Broken, or only not read to its end yet.
+                if len(self._text) - self._at < LONGEST and self._more():
+                    continue
                 raise UserError(
-                    f"{path}:{line}: not valid JSON ({error.msg}); mend this element of the list"
+                    f"{self.path}:{line}: not valid JSON ({error.msg}); mend this element of the list"
                 ) from error
-            text, at = text[at:] + more, 0
-            continue
-        yield line, value
-        line += text.count("\n", at, end)
-        at = end
+            # A number may go on in the next chunk.
+            if end == len(self._text) and self._more():
+                continue
+            self._pass(end)
+            return value
+
+
+def _elements(path: Path, file: TextIO) -> Iterator[tuple[int, Any]]:
+    stream = _Stream(path, file)
+    after = stream.take()
+    if stream.sign() == "]":
+        after = stream.take()
+    while after != "]":
+        stream.sign()
+        line = stream.line
+        yield line, stream.value()
+        after = stream.take()
+        if after not in ("]", ","):
+            raise UserError(
+                f"{path}:{stream.line}: no comma after an element of the list, nor its end; expected the next element "
+                "after one comma, or ]"
+            )
+    if stream.sign():
+        raise UserError(
+            f"{path}:{stream.line}: the list ends before this; expected one list in the file and nothing after it, or "
+            "an object on each line"
+        )
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from persllm.chats.turns import EXPECTED
 from persllm.checks.reading import Data
 from persllm.records import KINDS, PATTERNS, PREMISES
 
@@ -47,7 +48,7 @@ def names(data: Data) -> list[str]:
     return sorted(word for word in words if len(word) > 2 and word[0].isupper() and word not in _TITLES)
 
 
-_TITLES = {"Mrs", "Miss", "Sir", "Lady", "Lord", "the", "The", "von", "van"}
+_TITLES = {"Mrs", "Miss", "Sir", "Lady", "Lord", "The"}
 
 
 def naming(data: Data) -> dict[str, tuple[int, int, list[str]]]:
@@ -86,4 +87,8 @@ def warnings(data: Data) -> list[str]:
     if data.skipped:
         reasons = ", ".join(f"{reason} {count}" for reason, count in data.skipped.most_common())
         told.append(f"rows passed over, having no question with an answer: {reasons}")
+    if data.written:
+        told.append(
+            f"no source for general.source: {data.written} rows with question and response; expected {EXPECTED}"
+        )
     return told

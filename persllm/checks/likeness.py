@@ -11,7 +11,7 @@ import numpy as np
 from persllm.checks.reading import PARTS, Data, Text
 from persllm.duplicates import greedy
 from persllm.embeddings import embed
-from persllm.neighbours import Rows
+from persllm.neighbours import Neighbours, Rows
 from persllm.records import Item
 from persllm.schema import Split
 from persllm.steps import split
@@ -33,7 +33,9 @@ class Duplicates:
     near: int = 0
     """Texts whose embedding is as near to an earlier one's as the threshold or nearer; the equal ones not counted."""
     compared: int = 0
-    """How many texts were embedded; fewer than ``texts`` in large data."""
+    """How many texts were embedded."""
+    left: int = 0
+    """How many texts were not, being more than MOST."""
     worst: list[tuple[float, str, str]] = field(default_factory=list)
     """Cosine and places, the most alike first."""
 
@@ -56,7 +58,7 @@ def duplicates(texts: Sequence[Text], config: Split) -> Duplicates:
             found.exact += 1
             found.worst.append((1.0, earlier.place, text.place))
     compared = distinct[:MOST]
-    found.compared = len(compared)
+    found.compared, found.left = len(compared), len(distinct) - len(compared)
     if len(compared) > 1:
         vectors = embed([text.text for text in compared], config.embedder)
         of, _ = greedy(vectors, _twins(compared), config.duplicate_cosine)
@@ -105,11 +107,15 @@ def _grams(text: str) -> list[str]:
     return [" ".join(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)]
 
 
-def _parts(data: Data, config: Split) -> tuple[dict[str, list[Item]], int, dict[str, str]]:
-    """Return the parts' items, how many items are dropped, and each paragraph's group, as the step split makes them."""
+def _parts(data: Data, config: Split) -> tuple[dict[str, list[Item]], int, dict[str, str], dict[str, str]]:
+    """Return what the step split makes: the parts' items, how many are dropped, each paragraph's group and part.
+
+    A paragraph has a part where an item was written from it, be that item dropped later.
+    """
     if data.parts is not None:
         there = data.parts
-        return {name: [item for item in data.items if there[item.id] == name] for name in PARTS}, 0, {}
+        parts = {name: [item for item in data.items if there[item.id] == name] for name in PARTS}
+        return parts, 0, {}, {item.material_id: there[item.id] for item in data.items}
     vectors = embed([item.question for item in data.items], config.embedder)
     dropped, _ = split.drop_duplicates(data.items, vectors, config.duplicate_cosine)
     kept = np.array([item.id not in dropped for item in data.items], bool)
@@ -122,17 +128,17 @@ def _parts(data: Data, config: Split) -> tuple[dict[str, list[Item]], int, dict[
     leaking, _ = split.near_duplicates(items, part, vectors, config.leak_cosine)
     left = [item for item in items if item.id not in leaking]
     parts = {name: [item for item in left if part[item.material_id] == name] for name in PARTS}
-    return parts, len(data.items) - len(left), groups
+    return parts, len(data.items) - len(left), groups, part
 
 
 def leakage(data: Data, config: Split) -> Leakage:
     """Return what crosses from training to test, in the split that is there or that the configuration would make."""
-    parts, dropped, groups = _parts(data, config)
+    parts, dropped, groups, part = _parts(data, config)
     test, train = parts["test"], parts["train"]
     counted = {name: len(items) for name, items in parts.items()}
     found = Leakage(counted, dropped, sum(name != first for name, first in groups.items()), len(test))
     trained = {item.id for item in train}
-    held = {groups.get(item.material_id, item.material_id) for name in ("dev", "test") for item in parts[name]}
+    held = {groups.get(material, material) for material, name in part.items() if name != "train"}
     known: dict[str, str] = {}
     learned = [(text, data.place(item.id)) for item in train for text in (item.question, item.response)]
     learned += [(a.response, data.place(f"{a.item_id}@{a.stage}")) for a in data.reanswers if a.item_id in trained]
@@ -149,9 +155,10 @@ def leakage(data: Data, config: Split) -> Leakage:
     if test and train:
         here = embed([item.question for item in test[:MOST]], config.embedder)
         there = embed([item.question for item in train[:MOST]], config.embedder)
-        close = here @ there.T
-        best = close.max(1)
+        index = Neighbours(there)
+        index.add(np.arange(len(there)))
+        rows, best = (made[:, 0] for made in index.search(here, 1))
         row = int(best.argmax())
         found.nearest, found.nearest_median = float(best[row]), float(np.median(best))
-        found.nearest_places = data.place(test[row].id), data.place(train[int(close[row].argmax())].id)
+        found.nearest_places = data.place(test[row].id), data.place(train[int(rows[row])].id)
     return found

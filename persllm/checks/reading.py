@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from persllm import packs, records
-from persllm.chats.files import rows
+from persllm.chats.files import SUFFIXES, data_files, rows
 from persllm.chats.turns import EXPECTED, Skip, Turn, first_turn
 from persllm.errors import UserError, did_you_mean
 from persllm.packs import Card
@@ -45,6 +45,8 @@ class Data:
     general: list[GeneralItem] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     """Rows of general data that have no question with an answer, by reason."""
+    written: int = 0
+    """Rows with question and response, as the step general writes them: they are no source for ``general.source``."""
     parts: dict[str, str] | None = None
     """Each item's part by its id, where the data is split already."""
     places: dict[str, str] = field(default_factory=dict)
@@ -80,7 +82,7 @@ def read(path: str) -> Data:
     Raises:
         UserError: nothing is there, or a line for each thing that is wrong with it.
     """
-    root = Path(path)
+    root = Path(path).expanduser()
     shipped = sorted(p.name for p in packs.SHIPPED.iterdir() if (p / "persona.yaml").is_file())
     if (not root.exists() and path in shipped) or (root / "persona.yaml").is_file():
         return _pack(packs.folder(path))
@@ -88,17 +90,21 @@ def read(path: str) -> Data:
         for folder in (root, root / "artifacts"):
             if all((folder / f"{part}.jsonl").is_file() for part in PARTS):
                 return _split(folder, root.name)
-        raise UserError(
-            f"{path}: this folder has neither persona.yaml (a pack) nor train, dev and test.jsonl (a split)"
-        )
+        lacking = f"{path}: this folder has neither persona.yaml (a pack) nor train, dev and test.jsonl (a split)"
+        if not data_files(root):
+            raise UserError(f"{lacking} nor {', '.join(SUFFIXES)} files (general data)")
+        try:
+            return _general(root)
+        except UserError as error:
+            raise UserError(f"{lacking}, and is no general data: {error}") from error
     if not root.is_file():
         raise UserError(
             f"{path}: no such pack or file{did_you_mean(path, shipped)} (shipped packs: {', '.join(shipped)})"
         )
-    if root.suffix == ".parquet":
+    if root.suffix.lower() == ".parquet":
         return _general(root)
-    if root.suffix not in (".jsonl", ".json"):
-        raise UserError(f"{path}: expected a pack's folder, a split's folder, or a .jsonl or .parquet file")
+    if root.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: expected a pack's folder, a split's folder, or a {', '.join(SUFFIXES)} file")
     first = next((row for _, row in rows(root) if isinstance(row, dict)), {})
     if "material" in first or ("item" in first and "analysis" in first):
         pack = root.absolute().parent.parent
@@ -125,14 +131,18 @@ def _records(cls: type[Any], path: Path, problems: Problems, found: list[tuple[i
     return made
 
 
+def _add(data: Data, item: Item, path: Path, place: str, problems: Problems) -> None:
+    if item.id in data.places:
+        there = f"{data.places[item.id]}; ids must differ"
+        problems.add(path, int(place.rpartition(":")[2]), f"id {item.id!r} stands already at {there}")
+    data.places[item.id] = place
+    data.items.append(item)
+
+
 def _items(path: Path) -> Data:
     problems, data = Problems(), Data(path.name, "items", path.parent)
     for place, item in _records(Item, path, problems, problems.rows(path, "items, one a line") or []):
-        if item.id in data.places:
-            there = f"{data.places[item.id]}; ids must differ"
-            problems.add(path, int(place.rpartition(":")[2]), f"id {item.id!r} stands already at {there}")
-        data.places[item.id] = place
-        data.items.append(item)
+        _add(data, item, path, place, problems)
     problems.check()
     return data
 
@@ -149,8 +159,7 @@ def _split(folder: Path, name: str) -> Data:
             if known[0] != part:
                 text = f"material {item.material_id} feeds {known[0]} too ({known[1]}); split by material, not by item"
                 problems.add(path, int(place.rpartition(":")[2]), text)
-            data.items.append(item)
-            data.places[item.id] = place
+            _add(data, item, path, place, problems)
             data.parts[item.id] = part
     path = folder / "reanswers.jsonl"
     again = _records(Reanswer, path, problems, problems.rows(path, "re-answers") or [])
@@ -163,8 +172,10 @@ def _split(folder: Path, name: str) -> Data:
 def _general(path: Path) -> Data:
     data = Data(path.name, "general", path.parent)
     for place, row in rows(path):
-        own = isinstance(row, dict) and isinstance(row.get("question"), str) and isinstance(row.get("response"), str)
-        made = Turn(row["question"], row["response"]) if own else first_turn(row)
+        made = first_turn(row)
+        if made is Skip.unknown_columns and path.is_file() and not records.faults(GeneralItem, row):
+            made = Turn(row["question"], row["response"])
+            data.written += 1
         if isinstance(made, Skip):
             data.skipped[made.value] += 1
             continue
@@ -176,6 +187,6 @@ def _general(path: Path) -> Data:
         first = next((row for _, row in rows(path) if isinstance(row, dict)), {})
         columns = ", ".join(sorted(map(str, first))) or "none"
         raise UserError(
-            f"{path}: no row has a question and an answer ({told}); found the columns {columns}; expected {EXPECTED}"
+            f"{path}: none of its rows can be used ({told}); found the columns {columns}; expected {EXPECTED}"
         )
     return data

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persllm import verbs
-from persllm.checks import counting, likeness, voice
+from persllm.checks import counting, likeness, links, voice
 from persllm.checks.lengths import Length, lengths
 from persllm.checks.likeness import Duplicates, Leakage
 from persllm.checks.reading import Data
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 
 _HOW = "names masked; from speech.txt to responses"
+_HELD = (
+    "no response is tried on the paragraph its question was written from,\nnor on what was retrieved for the response"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def look(data: Data, config: Config) -> Report:
     twice = {kind: likeness.duplicates(texts, config.split) for kind, texts in kinds.items() if texts}
     leakage = likeness.leakage(data, config.split) if data.items else None
     spoken = voice.stages(data, counting.names(data)) if data.card else None
-    told = counting.warnings(data) + _warnings(twice, leakage, measured, spoken, config)
+    told = counting.warnings(data) + links.warnings(data) + _warnings(twice, leakage, measured, spoken, config)
     return Report(
         data=data,
         counts=counting.counts(data),
@@ -70,7 +73,7 @@ def _warnings(
     for kind, found in twice.items():
         if found.exact or found.near:
             told.append(f"{found.exact} exact and {found.near} near duplicates among {found.texts} {kind}")
-        if found.compared < found.texts - found.exact:
+        if found.left:
             told.append(f"near duplicates were looked for among the first {found.compared} {kind} only")
     if leakage and leakage.overlapping:
         words = f"{likeness.NGRAM} words in a row"
@@ -223,6 +226,7 @@ def _told(console: Console, found: Voice) -> None:
     console.print(
         f"accuracy {found.accuracy:.3f} ({found.right} of {found.tested} responses), chance {found.chance:.3f}, {p}"
     )
+    console.print(_HELD)
     if found.untried:
         console.print(f"not tried for want of other paragraphs: {verbs.many(found.untried, 'response')}")
     heads = [str(i + 1) for i in range(len(found.labels))]

@@ -1,7 +1,8 @@
 """Do the packs carry a voice? A plain classifier names who speaks in held-out responses, names masked.
 
 TF-IDF of words and word pairs with logistic regression, trained on speech paragraphs: no embedding and no language
-model, so that what it finds is in the words themselves.
+model, so that what it finds is in the words themselves. The paragraph its question was written from is held out, and
+so is what was retrieved for the response.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ _SHORT = ("Mr", "Mrs", "Ms", "Dr", "St")
 
 @dataclass(frozen=True)
 class Spoken:
-    """A text, who speaks it, and the paragraph it was written from."""
+    """A text and who speaks it."""
 
     label: str
     text: str
     material: str
+    """The paragraph its question was written from; a paragraph's own id."""
+    retrieved: frozenset[str] = frozenset()
+    """The paragraphs that its writer was shown."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Voice:
     trained: int
     """Speech paragraphs."""
     untried: int = 0
-    """Responses left out because a speaker had no paragraph that they were not written from."""
+    """Responses left out because a speaker had no paragraph left to train on."""
 
     @property
     def tested(self) -> int:
@@ -134,8 +138,34 @@ def _fold(material: str) -> int:
     return int.from_bytes(sha256(material.encode()).digest()[:4]) % FOLDS
 
 
+def _rounds(speech: Sequence[Spoken], responses: Sequence[Spoken]) -> list[tuple[set[str], list[int]]]:
+    """Return rounds: paragraphs that are held out, and the responses (by place) that are tried without them.
+
+    Each holds out the paragraphs of one fold, in which the responses' own ones are, and what was retrieved for the
+    responses: as many of them go together as hold out one more fold's worth of paragraphs at most.
+    """
+    speaking = {one.material for one in speech}
+    rounds: list[tuple[set[str], list[int]]] = []
+    for fold in range(FOLDS):
+        own = {name for name in speaking if _fold(name) == fold}
+        held: set[str] | None = None
+        for place, one in enumerate(responses):
+            if _fold(one.material) != fold:
+                continue
+            shown = one.retrieved & speaking
+            if held is None or len((held | shown) - own) * FOLDS > len(speaking):
+                held = set(own)
+                rounds.append((held, []))
+            held |= shown
+            rounds[-1][1].append(place)
+    return rounds
+
+
 def held_out(speech: Sequence[Spoken], responses: Sequence[Spoken], names: Iterable[str]) -> Voice | None:
-    """Return how well speakers are told, each response by a classifier that did not see the paragraph it came from.
+    """Return how well speakers are told.
+
+    Each response is tried on a classifier that saw neither the paragraph its question was written from nor those that
+    were retrieved for it, where that was recorded.
 
     Args:
         speech: paragraphs to train on; their material is their own id.
@@ -154,10 +184,10 @@ def held_out(speech: Sequence[Spoken], responses: Sequence[Spoken], names: Itera
     known, asked = masked[: len(speech)], masked[len(speech) :]
     confusion = [[0] * len(labels) for _ in labels]
     untried = 0
-    for fold in range(FOLDS):
-        test = [(one.label, text) for one, text in zip(responses, asked, strict=True) if _fold(one.material) == fold]
-        train = [(one.label, text) for one, text in zip(speech, known, strict=True) if _fold(one.material) != fold]
-        if not test or len({label for label, _ in train}) < len(labels):
+    for held, places in _rounds(speech, responses):
+        test = [(responses[place].label, asked[place]) for place in places]
+        train = [(one.label, text) for one, text in zip(speech, known, strict=True) if one.material not in held]
+        if len({label for label, _ in train}) < len(labels):
             untried += len(test)
             continue
         for (label, _), told in zip(test, identify(train, test)[1], strict=True):
@@ -169,9 +199,13 @@ def _texts(data: Data, prefix: str = "") -> tuple[list[Spoken], list[Spoken]]:
     """Return a persona's speech paragraphs and its responses, labelled by stage."""
     speech = [Spoken(prefix + m.stage, m.text, m.id) for m in data.materials if m.kind == "speech"]
     origin = {item.id: item.material_id for item in data.items}
-    responses = [Spoken(prefix + item.stage, item.response, item.material_id) for item in data.items]
+    responses = [
+        Spoken(prefix + item.stage, item.response, item.material_id, frozenset(item.retrieved)) for item in data.items
+    ]
     responses += [
-        Spoken(prefix + r.stage, r.response, origin[r.item_id]) for r in data.reanswers if r.item_id in origin
+        Spoken(prefix + r.stage, r.response, origin[r.item_id], frozenset(r.retrieved))
+        for r in data.reanswers
+        if r.item_id in origin
     ]
     return speech, responses
 
