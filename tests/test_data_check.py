@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import random
 from types import SimpleNamespace
 
 import pytest
@@ -11,14 +10,12 @@ from fakes import make_pack
 from persllm import cli, packs, records
 from persllm.checks import counting, lengths, likeness, links, reading, showing, voice
 from persllm.checks.reading import Text
-from persllm.checks.voice import Spoken
 from persllm.errors import UserError
 from persllm.plan import plain
 from persllm.schema import Config, Model, Split
 from persllm.steps import split
 from persllm.store import write_json
 
-SHIPPED = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
 SPLIT = Split()
 
 
@@ -308,76 +305,3 @@ def test_links_to_the_wrong_paragraph_are_found():
     assert told.count("fits better") == 5
     data.kind = "items"
     assert links.warnings(data) == []
-
-
-def test_names_are_masked():
-    texts = ["Bob met Mr. Penhale at noon.", "Penhale laughed. The rose grew.", "A red Rose, I say, and Rose's."]
-    assert voice.mask(texts, ["Bob"]) == [
-        "somename met somename . somename at noon .",
-        "somename laughed . The rose grew .",
-        "A red somename , I say , and somename .",
-    ]
-
-
-def babble(label, words, count, seed, start=0):
-    made = random.Random(seed)
-    return [
-        Spoken(label, " ".join(made.choices(words, k=12)) + ".", f"{label}{start + i}") for i in range(count)
-    ]  # fmt: skip
-
-
-def test_two_voices_are_told_apart_and_one_is_not():
-    small, grand = ["the", "sea", "is", "cold", "and", "dark"], ["my", "dear", "sir", "upon", "vellum", "the", "and"]
-    speech = [*babble("a", small, 20, 1), *babble("b", grand, 20, 2)]
-    apart = voice.held_out(speech, [*babble("a", small, 30, 3), *babble("b", grand, 30, 4)], [])
-    assert apart is not None
-    assert apart.accuracy > 0.95
-    assert apart.p < 1e-9
-    assert (apart.chance, apart.tested) == (0.5, 60)
-    alike = voice.held_out([*babble("a", small, 20, 1), *babble("b", small, 20, 2)],
-                           [*babble("a", small, 30, 3), *babble("b", small, 30, 4)], [])  # fmt: skip
-    assert alike is not None
-    assert alike.p > 0.01
-
-
-def test_a_response_is_held_out_from_the_paragraph_it_repeats():
-    """Paragraphs of random words, and responses that repeat them: only a classifier that saw them could tell."""
-    words = [f"w{i}" for i in range(400)]
-    speech = [*babble("a", words, 40, 1), *babble("b", words, 40, 2)]
-    found = voice.held_out(speech, speech, [])
-    assert found is not None
-    assert found.p > 0.001
-    seen = [(one.label, one.text) for one in speech]
-    assert voice.identify(seen, seen)[0] == 1.0
-
-
-def test_a_response_is_held_out_from_what_was_retrieved_for_it():
-    """The same, where a response repeats a paragraph that was retrieved and not the one its question came from."""
-    words = [f"w{i}" for i in range(400)]
-    speech = [*babble("a", words, 40, 1), *babble("b", words, 40, 2)]
-    copied = [dataclasses.replace(one, material="k", retrieved=frozenset({one.material, "k"})) for one in speech]
-    found = voice.held_out(speech, copied, [])
-    assert found is not None
-    assert (found.tested, found.untried) == (80, 0)
-    assert found.p > 0.001
-    unknown = voice.held_out(speech, [dataclasses.replace(one, retrieved=frozenset()) for one in copied], [])
-    assert unknown is not None
-    assert unknown.accuracy > 0.7
-
-
-@pytest.mark.parametrize("pack", SHIPPED)
-def test_the_stages_of_a_shipped_pack_have_voices(pack):
-    data = reading.read(pack)
-    found = voice.stages(data, counting.names(data))
-    assert found is not None
-    assert found.p < 1e-4
-    assert found.untried == 0
-
-
-def test_the_shipped_personas_have_voices():
-    several = [reading.read(pack) for pack in SHIPPED]
-    found = voice.speakers(several, [name for data in several for name in counting.names(data)])
-    assert found is not None
-    assert found.labels == SHIPPED
-    assert found.p < 1e-9
-    assert found.accuracy > found.chance + 0.2

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 _HOW = "names masked; from speech.txt to responses"
-_HELD = (
-    "no response is tried on the paragraph its question was written from,\nnor on what was retrieved for the response"
-)
+_HELD = "not trained on the paragraph its question was written from, nor on those that\nthe item records as retrieved"
 
 
 @dataclass(frozen=True)

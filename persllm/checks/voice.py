@@ -8,7 +8,8 @@ so is what was retrieved for the response.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -138,27 +139,52 @@ def _fold(material: str) -> int:
     return int.from_bytes(sha256(material.encode()).digest()[:4]) % FOLDS
 
 
+def _in_turns(responses: Sequence[Spoken]) -> list[int]:
+    """Return the responses' places, one of each speaker by turns."""
+    met: Counter[str] = Counter()
+    turns = []
+    for place, one in enumerate(responses):
+        turns.append((met[one.label], place))
+        met[one.label] += 1
+    return [place for _, place in sorted(turns)]
+
+
 def _rounds(speech: Sequence[Spoken], responses: Sequence[Spoken]) -> list[tuple[set[str], list[int]]]:
     """Return rounds: paragraphs that are held out, and the responses (by place) that are tried without them.
 
-    Each holds out the paragraphs of one fold, in which the responses' own ones are, and what was retrieved for the
-    responses: as many of them go together as hold out one more fold's worth of paragraphs at most.
+    Each holds out a fold's paragraphs, among which the responses' own ones are, and what was retrieved for the
+    responses; so many go together that no speaker loses more than another fold's worth by it, or a single one goes.
     """
-    speaking = {one.material for one in speech}
     rounds: list[tuple[set[str], list[int]]] = []
     for fold in range(FOLDS):
-        own = {name for name in speaking if _fold(name) == fold}
-        held: set[str] | None = None
-        for place, one in enumerate(responses):
-            if _fold(one.material) != fold:
+        own = {one.material for one in speech if _fold(one.material) == fold}
+        left: dict[str, set[str]] = {one.label: set() for one in speech}
+        for one in speech:
+            left[one.label] |= {one.material} - own
+        more: list[tuple[set[str], list[int]]] = []
+        for place in _in_turns(responses):
+            if _fold(responses[place].material) != fold:
                 continue
-            shown = one.retrieved & speaking
-            if held is None or len((held | shown) - own) * FOLDS > len(speaking):
-                held = set(own)
-                rounds.append((held, []))
-            held |= shown
-            rounds[-1][1].append(place)
+            shown = responses[place].retrieved & set().union(*left.values())
+            if not more or any(len((more[-1][0] | shown) & names) * FOLDS > len(names) for names in left.values()):
+                more.append((set(), []))
+            more[-1][0].update(shown)
+            more[-1][1].append(place)
+        rounds += [(own | _even(held, left), places) for held, places in more]
     return rounds
+
+
+def _even(held: set[str], left: Mapping[str, set[str]]) -> set[str]:
+    """Return what is held out with more added, so that every speaker loses the same share of what it has left.
+
+    What was retrieved is the right speaker's: holding out that alone would teach who it is not.
+    """
+    share = max((len(held & names) / len(names) for names in left.values() if names), default=0.0)
+    found = set(held)
+    for names in left.values():
+        rest = sorted(names - held, key=lambda name: sha256(name.encode()).digest())
+        found.update(rest[: round(share * len(names)) - len(names & held)])
+    return found
 
 
 def held_out(speech: Sequence[Spoken], responses: Sequence[Spoken], names: Iterable[str]) -> Voice | None:
