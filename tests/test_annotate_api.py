@@ -15,10 +15,11 @@ from fakes import make_pack
 from fault_proxy import FAULTS, FaultProxy
 
 from persllm import cli
-from persllm.annotators import Request, Unanswered
+from persllm.annotators import REFUSED, Answer, Request, Unanswered
 from persllm.annotators.answers import Answers
 from persllm.annotators.api import VARIABLE, Api
 from persllm.errors import UserError
+from persllm.stop import Interrupted
 
 pytest.importorskip("fastapi", reason="transformers serve needs fastapi and uvicorn (the extra dev)")
 
@@ -112,15 +113,75 @@ def test_a_refused_key_stops_at_once(server, monkeypatch):
 
 
 class Refusing(FaultProxy):
-    def __init__(self, status):
+    """Answers every request with an error, or as ``says`` makes of the request."""
+
+    def __init__(self, status, told="no, not with {key}", says=None):
         super().__init__("nowhere")
-        self.status = status
+        self.status, self.told, self.says = status, told, says
 
     def handle(self, request):
-        request.rfile.read(int(request.headers["Content-Length"]))
-        told = f"no, not with {request.headers['Authorization']}"
-        body = json.dumps({"error": {"message": told, "code": "insufficient_quota"}}).encode()
-        self.reply(request, self.status, body, {"Content-Type": "application/json"})
+        row = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        message = self.told.format(key=request.headers["Authorization"])
+        code = "insufficient_quota" if self.status == 429 else None
+        status, body = self.status, {"error": {"message": message, "code": code}}
+        if self.says and (answer := self.says(row)) is not None:
+            choice = {"index": 0, "message": {"role": "assistant", "content": answer[0]}, "finish_reason": answer[1]}
+            head = {"id": "x", "object": "chat.completion", "created": 1, "model": "m"}
+            status, body = 200, head | {"choices": [choice]}
+        self.reply(request, status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_one_request_too_long_is_set_aside_and_the_others_go_on(status):
+    told = "This model's maximum context length is 100 tokens"
+    with Refusing(status, told, lambda row: None if "Say 1" in str(row) else ("fine", "stop")) as proxy:
+        found = dict(Api("m", ENDPOINT | {"base_url": proxy.url}).answer(requests(3), set()))
+    assert [found[i].finish_reason for i in range(3)] == ["stop", REFUSED, "stop"]
+
+
+def test_a_parameter_that_the_server_does_not_know_is_told_in_its_words():
+    with Refusing(400, "Unsupported value: temperature does not support 0.0 with this model") as proxy:
+        api = Api("m", ENDPOINT | {"base_url": proxy.url, "concurrency": 1})
+        with pytest.raises(UserError, match="temperature does not support"):
+            list(api.answer(requests(9), set()))
+    assert api.tries == 1
+
+
+def test_newer_models_are_told_their_limit_as_they_want_it():
+    told = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    with Refusing(400, told, lambda row: ("fine", "stop") if "max_completion_tokens" in row else None) as proxy:
+        api = Api("m", ENDPOINT | {"base_url": proxy.url, "concurrency": 1})
+        assert len(dict(api.answer(requests(3), set()))) == 3
+    assert api.tries == 4
+
+
+def test_an_answer_without_content_is_an_answer():
+    with Refusing(200, says=lambda _: (None, "content_filter")) as proxy:
+        found = dict(Api("m", ENDPOINT | {"base_url": proxy.url}).answer(requests(2), set()))
+    assert {(one.text, one.finish_reason) for one in found.values()} == {("", "content_filter")}
+
+
+def test_a_stop_ends_the_trying(monkeypatch):
+    with Refusing(500) as proxy:
+        api = Api("m", ENDPOINT | {"base_url": proxy.url, "retries": 50})
+        monkeypatch.setattr("persllm.annotators.api.stop_asked", lambda: api.tries >= 6)
+        began = time.monotonic()
+        with pytest.raises(Interrupted):
+            list(api.answer(requests(20), set()))
+        assert time.monotonic() - began < 8
+        assert api.tries <= 6 + ENDPOINT["concurrency"]
+
+
+@pytest.mark.parametrize("url", ["http://user:pw@127.0.0.1/v1", "http://h/v1?key=pw", "ftp://h/v1", "127.0.0.1:80"])
+def test_an_address_with_a_secret_is_refused_and_not_shown(url, monkeypatch, capsys):
+    words = ["annotate=api", "annotate.model=m", f"annotate.endpoint.base_url='{url}'", "persona=scrooge"]
+    assert cli.main(["plan", *words, "method=sft"]) == 2
+    told = capsys.readouterr().err
+    assert "annotate.endpoint.base_url: expected an address such as" in told
+    assert "pw" not in told
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(UserError, match="OPENAI_BASE_URL: expected an address"):
+        Api("m", ENDPOINT)
 
 
 def test_no_quota_is_not_tried_again(monkeypatch):
@@ -191,8 +252,6 @@ def test_the_command_goes_on_where_it_was_stopped(server, tmp_path, monkeypatch,
 def test_answers_survive_a_torn_file(tmp_path):
     store = Answers(tmp_path, {"api": "m"})
     (request,) = requests(1)
-    from persllm.annotators import Answer
-
     store.put(request, Answer("yes", "stop", 3, 1))
     assert store.get(request) == Answer("yes", "stop", 3, 1)
     (path,) = tmp_path.glob("*/*.json")

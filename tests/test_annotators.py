@@ -5,9 +5,10 @@ import json
 import re
 
 import pytest
+from fakes import make_pack
 from scribe import BLOCK, Scribe
 
-from persllm import cli, packs, records
+from persllm import cli, packs, records, reviews
 from persllm.annotators import REFUSED, Answer, reading
 from persllm.annotators.allot import allot
 from persllm.annotators.prompts import ask_question, ask_turn, time_line
@@ -69,6 +70,8 @@ def test_questions_are_read(text, pattern, expected):
         (answer("", REFUSED), "knowledge", "refused by the server"),
         (answer("False: Was it he who fell?"), "premise", "no line 'True:'"),
         (answer("False: Was it he?\nTrue: was it he?"), "premise", "both premises are the same"),
+        (answer("False:\nTrue: Was it the ferryman who fell?"), "premise", "no question"),
+        (answer("", "content_filter"), "knowledge", "stopped by the server's filter"),
         (answer("BEGIN passage 0123456789\nx\nQuestion: Who is it then?"), "knowledge", "repeats the marks"),
         (answer("Question: How many can you put up when the ice stops the ferry?"), "knowledge", "a worked example"),
     ],
@@ -94,6 +97,33 @@ def test_broken_turns_have_a_reason(text, reason):
     with pytest.raises(reading.Broken, match=reason):
         reading.turn(answer(text))
     assert reading.turn(answer("[Analysis] The user asks.\n[Response]\nI am here.")) == ("The user asks.", "I am here.")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('\'Tis cold tonight, and "mind the blot."', '\'Tis cold tonight, and "mind the blot."'),
+        ('"Humbug" is what I say', '"Humbug" is what I say'),
+        ('"It is cold tonight."', "It is cold tonight."),
+        ("‘It is cold tonight.’", "It is cold tonight."),
+    ],
+)
+def test_a_text_keeps_its_own_quotation_marks(text, expected):
+    assert reading.turn(answer(f"[Analysis] The user asks. [Response] {text}"))[1] == expected
+
+
+def test_a_paragraph_that_serves_twice_is_asked_for_something_else():
+    paragraphs = [material(kind, order) for kind in ("knowledge", "speech") for order in range(1, 4)]
+    card = packs.load_card(packs.folder("scrooge"))
+    slots = allot(paragraphs, COUNTS)
+    asked = [json.dumps(ask_question(card, s.stage, s.pattern, s.material, s.use)) for s in slots]
+    assert len(set(asked)) == len(slots) == 80
+
+
+def test_a_stage_that_is_left_out_has_happened_all_the_same():
+    whole = packs.load_card(packs.folder("scrooge"))
+    late = packs.load_card(packs.folder("scrooge"), ["late"])
+    assert time_line(late, "late") == time_line(whole, "late")
 
 
 def test_a_quotation_cannot_be_left_from_inside():
@@ -300,3 +330,57 @@ def test_where_answers_came_from_is_recorded(tmp_path):
     item = json.loads((artifacts(tmp_path / "out") / "items.jsonl").read_text().splitlines()[0])
     assert item["annotator"] == "api:scribe"
     assert item["retrieved"][0] == item["material_id"] == "keeper-early-knowledge-001"
+
+
+def reviewed(root, record, decision, **edits):
+    row = {"id": reviews.name_of(record), "of": reviews.digest(record), "decision": decision, **edits}
+    row |= {"by": "me", "at": "2026-01-31T12:00:00Z"}
+    with (root / reviews.FILE).open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def test_only_decisions_that_change_something_are_semantic(tmp_path):
+    root = make_pack(tmp_path, "abel")
+    item = packs.load(root).items[0]
+    before = packs.sha256(root), reviews.effect(root)
+    reviewed(root, item, "accept")
+    assert (packs.sha256(root), reviews.effect(root)) == before == (before[0], "")
+    reviewed(root, item, "edit", response="Something else.")
+    edited = reviews.effect(root)
+    reviewed(root, item, "reject")
+    assert len({"", edited, reviews.effect(root)}) == 3
+    assert packs.sha256(root) == before[0]
+
+
+def test_a_rejected_item_is_not_trained_on(tmp_path, capsys):
+    root = make_pack(tmp_path, "abel")
+    item = packs.load(root).items[0]
+    reviewed(root, item, "reject")
+    assert cli.main(["annotate", f"persona={root}", f"outputs={tmp_path / 'out'}"]) == 0
+    assert "1 rejected" in capsys.readouterr().out
+    kept = records.read(Item, artifacts(tmp_path / "out") / "items.jsonl")
+    assert item.id not in [one.id for one in kept]
+    assert len(kept) == 7
+
+
+def test_a_broken_review_is_told_before_anything_is_asked(tmp_path, capsys):
+    with Scribe() as scribe:
+        root = make_raw(tmp_path)
+        (root / reviews.FILE).write_text("{}\n")
+        assert cli.main(["annotate", *words(scribe, root, tmp_path / "out")]) == 2
+        assert "reviews.jsonl:1" in capsys.readouterr().err
+        assert not scribe.asked
+
+
+def test_a_pack_that_changes_under_way_is_not_taken_for_what_it_was(tmp_path, capsys, monkeypatch):
+    with Scribe() as scribe:
+        root = make_raw(tmp_path)
+
+        def meddling(*given):
+            (root / "early" / "speech.txt").write_text("Only this was ever said, and nothing else.\n")
+            return reviews.Applied([], [], {})
+
+        monkeypatch.setattr(reviews, "apply", meddling)
+        assert cli.main(["annotate", *words(scribe, root, tmp_path / "out")]) == 2
+        assert "the pack changed after this study was planned" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("annotate/*/DONE"))

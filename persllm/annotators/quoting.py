@@ -1,6 +1,6 @@
 """Materials as data: how a paragraph is shown to an annotator so that nothing in it can pass for an instruction.
 
-A passage stands between two lines that bear a mark made from its own text, which therefore cannot occur inside of it;
+A passage is one line between two that bear a mark made from its text, so that no line of it can be the closing one;
 brackets that chat templates and answer formats are made of are replaced, and the system message says that what stands
 between marks is quoted. Nothing of a material ever stands in a system message.
 """

@@ -130,7 +130,9 @@ def _named(items: list[Item], of: Rows) -> dict[str, str]:
 def run(ctx: Context) -> None:
     """Write ``train.jsonl``, ``dev.jsonl``, ``test.jsonl``, ``reanswers.jsonl`` and ``split.json``.
 
-    ``split.json`` tells what was dropped and for which item, which paragraphs are tied, and which are held out.
+    ``split.json`` tells what was dropped and for which item, which paragraphs are tied, and which are held out. A model
+    that wrote a training item may have been shown a held-out paragraph beside the item's own (``retrieved``), as in the
+    paper: such items are counted (``train_items_shown_held``) and kept, for retrieval takes most paragraphs of a stage.
     """
     config = ctx.config
     card, paragraphs = materials.read(ctx.inputs["materials"])
@@ -161,11 +163,13 @@ def run(ctx: Context) -> None:
     left = [again for again in reanswers if again.item_id not in fallen]
     records.write(ctx.out / "reanswers.jsonl", left)
     held = {groups[material] for material, name in part.items() if name != "train"}
+    taught = [item for item in items if part[item.material_id] == "train" and item.id not in leaking]
     told: dict[str, Any] = {
         "items": counts,
         "duplicates_dropped": dropped,
         "near_duplicates_dropped": leaking,
         "reanswers_dropped": len(reanswers) - len(left),
+        "train_items_shown_held": sum(any(groups[m] in held for m in item.retrieved) for item in taught),
         "paragraphs_tied": {material: group for material, group in groups.items() if material != group},
         "paragraphs_held": [paragraph.id for paragraph in paragraphs if groups[paragraph.id] in held],
     }
