@@ -300,7 +300,7 @@ def test_links_to_the_wrong_paragraph_are_found():
     assert found.keys() == {data.place(item.id) for item in data.items if item.id in twins}
     assert max(found.values()) < links.LEAST
     (told,) = links.warnings(data)
-    assert told.startswith("items whose paragraph is likely the wrong one: 12, at late/items.jsonl:")
+    assert told.startswith("items whose paragraph may be the wrong one: 12, at late/items.jsonl:")
     assert told.endswith(", and 7 more")
     assert told.count("fits better") == 5
     data.kind = "items"

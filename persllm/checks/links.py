@@ -83,4 +83,4 @@ def warnings(data: Data) -> list[str]:
         return []
     places = ", ".join(f"{link.place} ({link.best} fits better)" for link in found[:5])
     more = f", and {len(found) - 5} more" if len(found) > 5 else ""
-    return [f"items whose paragraph is likely the wrong one: {len(found)}, at {places}{more}"]
+    return [f"items whose paragraph may be the wrong one: {len(found)}, at {places}{more}"]
