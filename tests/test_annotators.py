@@ -296,7 +296,6 @@ def test_the_budget_is_stated_and_kept(tmp_path, capsys):
 
 def test_a_spent_budget_stops_and_goes_on(tmp_path, capsys, monkeypatch):
     """The estimate is made blind, so that the purse has to do its duty; what was under way is paid for, and kept."""
-    monkeypatch.setattr("persllm.annotators.budget.require_affordable", lambda *_: None)
     monkeypatch.setattr("persllm.steps.annotate.require_affordable", lambda *_: None)
     with Scribe() as scribe:
         prices = ("annotate.endpoint.price_input=1000", "annotate.endpoint.price_output=1000")

@@ -222,7 +222,7 @@ def planted(lab, annotated, tmp_path):
 
 
 def test_a_planted_paraphrase_of_a_held_out_question_is_caught(planted, parted, annotated):
-    _, paragraphs, items = annotated
+    _, paragraphs, _ = annotated
     held = next(one for one in parted[1]["test"] if one.pattern == "knowledge")
     taught = next(one for one in parted[1]["train"] if one.stage == held.stage)
     words = held.question.rstrip("?.!")

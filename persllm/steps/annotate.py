@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from persllm import packs, records, reviews
-from persllm.annotators import Annotator, Unanswered
+from persllm.annotators import Annotator, Request, Unanswered
+from persllm.annotators.allot import allot
 from persllm.annotators.answers import Answers
-from persllm.annotators.budget import Purse, estimate, require_affordable
+from persllm.annotators.budget import Estimate, Purse, estimate, require_affordable
 from persllm.annotators.construct import Construction, Made
+from persllm.annotators.prompts import ask_question
 from persllm.annotators.quoting import steers
 from persllm.annotators.reading import REFUSED_BY_SERVER
 from persllm.errors import UserError
@@ -52,6 +54,24 @@ def run(ctx: Context) -> None:
     ctx.log(items=len(settled.items), reanswers=len(settled.reanswers), set_aside=len(made.set_aside), **settled.counts)
 
 
+def affordable(
+    card: Card, paragraphs: list[Material], config: dict[str, Any], local: dict[str, Any], outputs: Path
+) -> Estimate:
+    """Return what everything is expected to take.
+
+    Raises:
+        UserError: it is more than the budget. Not where a part is answered already: then the rest may cost less, and
+            the purse stops at the budget all the same.
+    """
+    expected = estimate(card, paragraphs, config, local["endpoint"])
+    first = allot(paragraphs, config)[0]
+    messages = ask_question(card, first.stage, first.pattern, first.material)
+    request = Request(messages, 0, config["temperature"], config["max_tokens"])
+    if Answers(outputs / ANSWERS, {"api": local["model"]}).get(request) is None:
+        require_affordable(expected, local["endpoint"])
+    return expected
+
+
 def annotator(kind: str, local: dict[str, Any], outputs: Path) -> Annotator:
     """Return the annotator ``kind``, api or local, of a step's local part."""
     if kind == "api":
@@ -65,8 +85,7 @@ def annotator(kind: str, local: dict[str, Any], outputs: Path) -> Annotator:
 
 def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
     endpoint = ctx.local["endpoint"]
-    expected = estimate(card, paragraphs, ctx.config, endpoint)
-    require_affordable(expected, endpoint)
+    expected = affordable(card, paragraphs, ctx.config, ctx.local, ctx.outputs)
     ctx.say(expected.told(endpoint["budget"], ctx.config["attempts"]))
     asked = annotator(ctx.config["annotator"], ctx.local, ctx.outputs)
     answers = Answers(ctx.outputs / ANSWERS, asked.identity)

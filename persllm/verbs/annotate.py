@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from persllm.errors import UserError
 from persllm.verbs.run import Progress, prepare
 
 if TYPE_CHECKING:
+    from persllm.execute import Outcome
     from persllm.plan import Step
     from persllm.review import Drafts
 
@@ -28,21 +30,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--review", action="store_true", help="then open a local page to accept, edit or reject items one by one"
     )
-    parser.add_argument("--port", type=int, default=0, help="the page's port (default: 8737, or any that is free)")
+    parser.add_argument("--port", type=int, help="the page's port (default: 8737, or any that is free)")
 
 
 def main(args: argparse.Namespace) -> int:
     """Make the items, say what came of it, and open the page where it is asked for."""
-    import sys
-
     from persllm import compose, plan
-    from persllm.execute import Interrupted, Outcome, graceful_stop, run_steps
 
     if not any(text.startswith("persona=") for text in args.overrides):
         raise UserError("annotate: name the persona, e.g. persllm annotate persona=./my_character annotate=local")
+    if args.port is not None and not (args.review and 0 < args.port < 65536):
+        raise UserError(f"--port {args.port}: goes with --review and is a number between 1 and 65535")
     resolved = compose.resolve(args.overrides)
     outputs = Path(resolved.config.outputs)
-    made = plan.annotate_steps(resolved)
+    steps = plan.annotate_steps(resolved)
     for note in resolved.notes:
         if "items" in note:
             print(f"note: {note}")
@@ -50,43 +51,50 @@ def main(args: argparse.Namespace) -> int:
     if args.review:
         from persllm.review import require_own
 
-        require_own([_drafts(step, outputs) for step in made])
-    track = {"mode": "disabled"}
-    outcome = Outcome()
-    console = verbs.console()
-    try:
-        with graceful_stop():
-            tell = Progress(2 * len(made), sys.stdout).tell
-            run_steps([step.inputs["materials"] for step in made], outputs, track, tell, outcome)
-            for step in () if outcome.failed else made:
-                counts = step.inputs["materials"].directory(outputs).artifacts / "survey.txt"
-                if counts.is_file() and not step.directory(outputs).is_done():
-                    print(counts.read_text(encoding="utf-8"))
-                if not step.directory(outputs).is_done() and step.config["annotator"] != "recorded":
-                    console.print(_statement(step, outputs), soft_wrap=False)
-            run_steps([] if outcome.failed else made, outputs, track, tell, outcome)
-    except (Interrupted, KeyboardInterrupt):
-        print(
-            f"\nstopped; every answer is kept. To go on:\n  {verbs.command('annotate', args.overrides)}",
-            file=sys.stderr,
-        )
+        require_own([_drafts(step, outputs) for step in steps])
+    outcome = _make(args, steps, outputs)
+    if outcome is None:
         return 130
     if outcome.failed:
-        failure = outcome.failed[0].directory(outputs).failure() or {}
-        print(f"error: {failure.get('message', 'a step failed')}", file=sys.stderr)
-        print(f"{failure.get('hint', '')}:\n  {verbs.command('annotate', args.overrides)}", file=sys.stderr)
-        return 2 if failure.get("class") == "config" else 1
-    for step in made:
+        return _failed(args, outcome.failed[0], outputs)
+    for step in steps:
         _show(step, outputs, step in outcome.done)
     if args.review:
         from persllm.review import serve
 
-        code = serve([_drafts(step, outputs) for step in made], args.port)
+        code = serve([_drafts(step, outputs) for step in steps], args.port or 0)
         print(f"to apply: {verbs.command('annotate', args.overrides)}")
         return code
     print(f"review: {verbs.command('annotate', [*args.overrides, '--review'])}")
     print(f"train:  {verbs.command('run', args.overrides)}")
     return 0
+
+
+def _make(args: argparse.Namespace, steps: list[Step], outputs: Path) -> Outcome | None:
+    """Run the steps, having said what is in a long text and what annotating is expected to take; None where stopped."""
+    from persllm.execute import Interrupted, Outcome, graceful_stop, run_steps
+
+    outcome, track = Outcome(), {"mode": "disabled"}
+    tell = Progress(2 * len(steps), sys.stdout).tell
+    try:
+        with graceful_stop():
+            run_steps([step.inputs["materials"] for step in steps], outputs, track, tell, outcome)
+            if not outcome.failed:
+                for step in steps:
+                    _announce(step, outputs)
+                run_steps(steps, outputs, track, tell, outcome)
+    except (Interrupted, KeyboardInterrupt):
+        again = verbs.command("annotate", args.overrides)
+        print(f"\nstopped; the answers that came are kept. To go on:\n  {again}", file=sys.stderr)
+        return None
+    return outcome
+
+
+def _failed(args: argparse.Namespace, step: Step, outputs: Path) -> int:
+    failure = step.directory(outputs).failure() or {}
+    print(f"error: {failure.get('message', 'a step failed')}", file=sys.stderr)
+    print(f"{failure.get('hint', '')}:\n  {verbs.command('annotate', args.overrides)}", file=sys.stderr)
+    return 2 if failure.get("class") == "config" else 1
 
 
 def _drafts(step: Step, outputs: Path) -> Drafts:
@@ -96,16 +104,18 @@ def _drafts(step: Step, outputs: Path) -> Drafts:
     return Drafts(step.directory(outputs).artifacts, read, Path(step.local["folder"]))
 
 
-def _statement(step: Step, outputs: Path) -> str:
-    """Return what annotating is expected to take."""
-    from persllm.annotators.budget import estimate, require_affordable
-    from persllm.steps import materials
+def _announce(step: Step, outputs: Path) -> None:
+    from persllm.steps import annotate, materials
 
-    card, paragraphs = materials.read(step.inputs["materials"].directory(outputs).artifacts)
-    endpoint = step.local["endpoint"]
-    expected = estimate(card, paragraphs, step.config, endpoint)
-    require_affordable(expected, endpoint)
-    return f"{step.label}: {expected.told(endpoint['budget'], step.config['attempts'])}"
+    if step.directory(outputs).is_done():
+        return
+    read = step.inputs["materials"].directory(outputs).artifacts
+    if (read / "survey.txt").is_file():
+        print((read / "survey.txt").read_text(encoding="utf-8"))
+    if step.config["annotator"] != "recorded":
+        expected = annotate.affordable(*materials.read(read), step.config, step.local, outputs)
+        told = expected.told(step.local["endpoint"]["budget"], step.config["attempts"])
+        verbs.console().print(f"{step.label}: {told}")
 
 
 def _reviewed(step: Step, artifacts: Path) -> dict[str, int]:
