@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from persllm import packs, reviews, sizing, workload
+from persllm import foresight, packs, reviews, sizing, workload
 from persllm.chats import collect
 from persllm.compose import Cell, Resolved, slug
 from persllm.errors import UserError
@@ -182,6 +182,8 @@ class _Builder:
             local |= {"folder": str(root), "sha256": content["sha256"], "work": len(texts.items) + len(texts.reanswers)}
             made = self.step("annotate", root.name, meaning, {"materials": materials}, local)
             self.packs[pack, repr(stages)] = texts
+            foreseen = foresight.notes(root.name, texts, config, recorded)
+            self.notes += [note for note in foreseen if note not in self.notes]
             self.memo[key] = made
         return self.memo[key]
 

@@ -289,7 +289,7 @@ def test_the_budget_is_stated_and_kept(tmp_path, capsys):
         assert (
             cli.main(["annotate", *enough, "annotate.endpoint.price_output=50", "annotate.endpoint.concurrency=1"]) == 0
         )
-        told = capsys.readouterr().out
+        told = " ".join(capsys.readouterr().out.split())
         assert "it stops at 1" in told
         assert "0.1560 in money" in told
 

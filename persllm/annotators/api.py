@@ -197,9 +197,11 @@ class Api:
             return self._ask(request)
         if error.status_code in (400, 413, 422) and _OF_ONE.search(str(error)):
             return Answer("", REFUSED, 0, 0)
+        path = ", the address (which mostly ends in /v1)" if error.status_code in (404, 405) else ""
         raise UserError(
             f"{self.where} refuses annotate.model={self.model} ({error.status_code}: {self._plain(error)}); mend what "
-            f"it names (the key is read from {VARIABLE}), then run the same command again: every answer so far is kept"
+            f"it names{path} (the key is read from {VARIABLE}), then run the same command again: every answer so far "
+            "is kept"
         ) from None
 
     def _plain(self, error: Exception) -> str:

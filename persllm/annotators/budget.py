@@ -38,8 +38,11 @@ class Estimate:
         """Return the estimate in words."""
         text = self.sizes()
         if self.money is not None:
+            text += f", about {self.money:.2f} in money"
+        text += f", if every answer can be read (else up to {attempts} times that)"
+        if self.money is not None:
             limit = "no limit is set (annotate.endpoint.budget)" if budget is None else f"it stops at {budget:g}"
-            text += f", about {self.money:.2f} in money if every answer is good (up to {attempts} times that); {limit}"
+            text += f"; {limit}"
         return text + "; what is answered already is not asked again"
 
 

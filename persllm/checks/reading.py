@@ -120,6 +120,20 @@ def _pack(root: Path) -> Data:
     return Data(root.name, "pack", root, found.card, *texts, places=found.places)
 
 
+def add_items(data: Data, artifacts: Path) -> None:
+    """Add to a pack what a finished annotate step made of it."""
+    for cls, name in ((Item, "items"), (Reanswer, "reanswers")):
+        path = artifacts / f"{name}.jsonl"
+        for where, row in records.read_json_lines(path):
+            record = records.parse(cls, row, where)
+            if isinstance(record, Item):
+                data.items.append(record)
+                data.places[record.id] = where
+            else:
+                data.reanswers.append(record)
+                data.places[f"{record.item_id}@{record.stage}"] = where
+
+
 def _records(cls: type[Any], path: Path, problems: Problems, found: list[tuple[int, Any]]) -> list[tuple[str, Any]]:
     made = []
     for number, row in found:

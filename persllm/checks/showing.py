@@ -86,7 +86,8 @@ def _warnings(
             told.append(f"longer than {limit}, and so to be cut: {length.cut} of {length.texts} {kind}")
     if spoken and spoken.p >= 0.05:
         told.append(
-            f"the stages' voices are not told apart: accuracy {spoken.accuracy:.2f}, chance {spoken.chance:.2f}"
+            "the stages' voices are not told apart, or the responses are too few to tell: "
+            f"accuracy {spoken.accuracy:.2f}, chance {spoken.chance:.2f}"
         )
     return told
 

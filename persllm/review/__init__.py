@@ -55,9 +55,9 @@ def serve(sets: Sequence[Drafts], port: int = 0) -> int:
         except KeyboardInterrupt:
             # A decision that is under way is kept before the count is told.
             with desk.lock:
-                print(f"\nreview ended: {told(desk.counts())}; kept in:")
-            for folder in desk.folders:
-                print(f"  {folder / 'reviews.jsonl'}")
+                print(f"\nreview ended: {told(desk.counts())}")
+            for log in (folder / "reviews.jsonl" for folder in desk.folders):
+                print(f"  kept in {log}" if log.is_file() else f"  nothing to keep in {log}")
             sys.stdout.flush()
     return 0
 

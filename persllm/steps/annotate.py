@@ -94,7 +94,7 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
     try:
         made = work.run()
     except Unanswered as error:
-        hint = "see that the server is up, then run the same command again"
+        hint = "see that it is the right server, and up, then run the same command again"
         raise StepFailure({"class": "unanswered", "message": str(error), "hint": hint}) from error
     finally:
         told = {"prompt_tokens": purse.tokens[0], "completion_tokens": purse.tokens[1], "money": purse.spent}
@@ -103,9 +103,11 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
         ctx.cost["requests"] = getattr(asked, "tries", purse.answers + refused)
         ctx.log(**ctx.cost)
     if not made.items:
-        usual = ", ".join(f"{reason} ({count})" for reason, count in made.broken.most_common(3))
-        raise UserError(
-            f"{asked.name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}; take a "
-            "stronger model (annotate.model) or raise annotate.attempts: every answer is kept"
+        usual = ", ".join(f"{count} x {reason}" for reason, count in made.broken.most_common(3))
+        message = f"{asked.name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}"
+        hint = (
+            "every answer is kept; take a stronger model (annotate.model), raise annotate.attempts, or, where answers "
         )
+        hint += "are cut, annotate.max_tokens, and run it again"
+        raise StepFailure({"class": "config", "message": message, "hint": hint})
     return made

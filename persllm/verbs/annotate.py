@@ -66,8 +66,15 @@ def main(args: argparse.Namespace) -> int:
         print(f"to apply: {verbs.command('annotate', args.overrides)}")
         return code
     print(f"review: {verbs.command('annotate', [*args.overrides, '--review'])}")
-    print(f"train:  {verbs.command('run', args.overrides)}")
+    print(f"train:  {verbs.command('run', _trainable(args.overrides, steps, outputs))}")
     return 0
+
+
+def _trainable(overrides: list[str], steps: list[Step], outputs: Path) -> list[str]:
+    """Return the words that train on the items, without cross-stage pairs where a persona has no re-answers."""
+    made = [step.directory(outputs).artifacts / "reanswers.jsonl" for step in steps]
+    lacking = any(not path.stat().st_size for path in made)
+    return [*overrides, "pairs.cross_stage=false"] if lacking else overrides
 
 
 def _make(args: argparse.Namespace, steps: list[Step], outputs: Path) -> Outcome | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """  persllm data check scrooge                    a shipped pack
   persllm data check mine/heathcliff            a folder with persona.yaml
+  persllm data check mine/heathcliff annotate=local    with the items that a model wrote
   persllm data check scrooge ottoline           and can their voices be told apart?
   persllm data check chats.parquet model=hf model.path=ORG/NAME    general data
   persllm data check outputs/split/scrooge-1a2b3c4d    a finished split"""
@@ -23,7 +24,7 @@ EXAMPLES = """  persllm data check scrooge                    a shipped pack
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's words and flags."""
-    parser.add_argument("work", choices=["check"], help="what to do with the data")
+    parser.add_argument("work", choices=["check"], metavar="check", help="what to do with the data")
     parser.add_argument(
         "paths",
         nargs="*",
@@ -46,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("persllm data check: which data? give a pack's name or folder, or a file; see --help")
     from persllm import compose
     from persllm.checks import reading
+    from persllm.schema import AnnotatorKind
 
     config = compose.resolve(overrides).config
     found, faults = [], []
@@ -56,12 +58,30 @@ def main(args: argparse.Namespace) -> int:
         except UserError as error:
             faults.append(str(error))
             continue
+        if data.kind == "pack" and not data.items and config.annotate.annotator is not AnnotatorKind.recorded:
+            _add_annotated(data, [f"persona={path}", *overrides])
         if any(other.name == data.name for other in found):
             data.name = path
         found.append(data)
     if faults:
         raise UserError("\n".join(faults))
     return _look(args, found, config)
+
+
+def _add_annotated(data: Data, words: list[str]) -> None:
+    """Add the items that a model wrote for a pack.
+
+    Raises:
+        UserError: it has not written them yet.
+    """
+    from persllm import compose, plan
+    from persllm.checks import reading
+
+    resolved = compose.resolve(words)
+    directory = plan.annotate_steps(resolved)[0].directory(Path(resolved.config.outputs))
+    if not directory.is_done():
+        raise UserError(f"{data.name} is not annotated yet; run: {verbs.command('annotate', words)}")
+    reading.add_items(data, directory.artifacts)
 
 
 def _look(args: argparse.Namespace, found: list[Data], config: Config) -> int:
