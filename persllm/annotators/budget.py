@@ -10,7 +10,7 @@ from persllm.annotators.allot import allot
 from persllm.annotators.prompts import ask_question, ask_turn
 from persllm.errors import UserError
 from persllm.packs import Card
-from persllm.records import Material
+from persllm.records import KINDS, Material
 
 BYTES_PER_TOKEN = 4
 """Of English in UTF-8, on average; the estimate says that it is one."""
@@ -60,9 +60,7 @@ def estimate(card: Card, materials: list[Material], config: dict[str, Any], endp
     prompt = completion = requests = 0
     sizes: dict[str, int] = {}
     for stage in card.stages:
-        texts = {
-            kind: [m.text for m in materials if (m.stage, m.kind) == (stage, kind)] for kind in ("knowledge", "speech")
-        }
+        texts = {kind: [m.text for m in materials if (m.stage, m.kind) == (stage, kind)] for kind in KINDS}
         words = {kind: sum(len(text.split()) for text in found) for kind, found in texts.items()}
         shown = sum(
             len(" ".join(found)) * min(1.0, config[f"{kind}_words"] / max(1, words[kind]))
