@@ -125,7 +125,14 @@ def test_a_broken_answer_is_missing(text, analyses, expected):
 
 @pytest.mark.parametrize(
     ("text", "kept"),
-    [("One. Two. Thr", "One. Two."), ("One.", "One."), ("nothing whole", ""), ("Really? Yes! An", "Really? Yes!")],
+    [
+        ("One. Two. Thr", "One. Two."),
+        ("One.", "One."),
+        ("nothing whole", ""),
+        ("Really? Yes! An", "Really? Yes!"),
+        ("It costs 3.5 pence. And th", "It costs 3.5 pence."),
+        ("So:\n1. Rest.\n2. Eat well.\n3.", "So:\n1. Rest.\n2. Eat well."),
+    ],
 )
 def test_a_cut_general_answer_ends_with_a_sentence(text, kept):
     assert _whole_sentences(text) == kept

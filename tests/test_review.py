@@ -289,8 +289,8 @@ def test_ctrl_c_ends_it_with_a_count(drafts):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
-    ended = "review ended: 1 accepted, 0 edited, 1 rejected, 11 left, 3 left out with a rejected one; kept in:\n"
-    assert ended + f"  {drafts.pack / reviews.FILE}\n" in out
+    ended = "review ended: 1 accepted, 0 edited, 1 rejected, 11 left, 3 left out with a rejected one\n"
+    assert ended + f"  kept in {drafts.pack / reviews.FILE}\n" in out
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_line(drafts):

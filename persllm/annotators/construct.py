@@ -108,16 +108,14 @@ class Construction:
         """Return items, re-answers and what was set aside; the same for the same answers, whatever their order."""
         slots = {slot.id: slot for slot in allot(self.materials, self.config)}
         items = self._responses(self._questions(slots))
-        self.made.items = [item for item in items if item.premise_pair is None or self._has_twin(item, items)]
+        there = {item.id for item in items}
+        self.made.items = [item for item in items if item.premise_pair is None or item.premise_pair in there]
+        for item in items:
+            if item.premise_pair is not None and item.premise_pair not in there:
+                self.made.set_aside.append(SetAside(item.id, "response", "its twin was set aside", item.response))
         if self.config["reanswers"]:
             self.made.reanswers = self._reanswers(self.made.items)
         return self.made
-
-    def _has_twin(self, item: Item, items: list[Item]) -> bool:
-        found = any(other.id == item.premise_pair for other in items)
-        if not found:
-            self.made.set_aside.append(SetAside(item.id, "response", "its twin was set aside", item.response))
-        return found
 
     def _questions(self, slots: dict[str, Slot]) -> list[Item]:
         tasks: list[Task[list[str]]] = []

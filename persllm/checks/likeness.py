@@ -12,7 +12,6 @@ from persllm.checks.reading import PARTS, Data, Text
 from persllm.duplicates import greedy
 from persllm.embeddings import embed
 from persllm.neighbours import Neighbours, Rows
-from persllm.records import Item
 from persllm.schema import Split
 from persllm.steps import split
 
@@ -107,38 +106,23 @@ def _grams(text: str) -> list[str]:
     return [" ".join(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)]
 
 
-def _parts(data: Data, config: Split) -> tuple[dict[str, list[Item]], int, dict[str, str], dict[str, str]]:
-    """Return what the step split makes: the parts' items, how many are dropped, each paragraph's group and part.
-
-    A paragraph has a part where an item was written from it, be that item dropped later.
-    """
-    if data.parts is not None:
-        there = data.parts
-        parts = {name: [item for item in data.items if there[item.id] == name] for name in PARTS}
-        return parts, 0, {}, {item.material_id: there[item.id] for item in data.items}
-    vectors = embed([item.question for item in data.items], config.embedder)
-    dropped, _ = split.drop_duplicates(data.items, vectors, config.duplicate_cosine)
-    kept = np.array([item.id not in dropped for item in data.items], bool)
-    items, vectors = [item for item in data.items if item.id not in dropped], vectors[kept]
-    groups: dict[str, str] = {}
-    if data.materials:
-        texts = embed([material.text for material in data.materials], config.embedder)
-        groups, _ = split.tie(data.materials, texts, config.leak_cosine)
-    part = split.assign(items, config.test, config.dev, config.seed, groups)
-    leaking, _ = split.near_duplicates(items, part, vectors, config.leak_cosine)
-    left = [item for item in items if item.id not in leaking]
-    parts = {name: [item for item in left if part[item.material_id] == name] for name in PARTS}
-    return parts, len(data.items) - len(left), groups, part
+def _parted(data: Data, config: Split) -> split.Parted:
+    """Return the parts that are there, or those that the step split makes."""
+    if data.parts is None:
+        return split.parted(data.items, data.materials, config)
+    there = data.parts
+    parts = {name: [item for item in data.items if there[item.id] == name] for name in PARTS}
+    return split.Parted(parts, {item.material_id: there[item.id] for item in data.items}, {}, {}, {}, {})
 
 
 def leakage(data: Data, config: Split) -> Leakage:
     """Return what crosses from training to test, in the split that is there or that the configuration would make."""
-    parts, dropped, groups, part = _parts(data, config)
-    test, train = parts["test"], parts["train"]
-    counted = {name: len(items) for name, items in parts.items()}
+    made = _parted(data, config)
+    test, train, groups, held = made.parts["test"], made.parts["train"], made.groups, made.held
+    counted = {name: len(items) for name, items in made.parts.items()}
+    dropped = len(made.duplicates) + len(made.near_duplicates)
     found = Leakage(counted, dropped, sum(name != first for name, first in groups.items()), len(test))
     trained = {item.id for item in train}
-    held = {groups.get(material, material) for material, name in part.items() if name != "train"}
     known: dict[str, str] = {}
     learned = [(text, data.place(item.id)) for item in train for text in (item.question, item.response)]
     learned += [(a.response, data.place(f"{a.item_id}@{a.stage}")) for a in data.reanswers if a.item_id in trained]

@@ -4,7 +4,7 @@ VERSIONS: dict[str, int] = {
     "materials": 2,
     "annotate": 2,
     "split": 2,
-    "general": 1,
+    "general": 2,
     "pairs": 3,
     "train": 3,
     "generate": 2,

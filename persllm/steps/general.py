@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,16 @@ def _own(ctx: Context) -> tuple[list[GeneralItem], int]:
     return sorted(items, key=lambda item: item.id), cut
 
 
+_END = re.compile(r"[.!?](?=\s|$)")
+_NUMBERED = re.compile(r"(^|\n)\s*\d+\.$")
+"""A list's last number with nothing after it, whose full stop ends no sentence."""
+
+
 def _whole_sentences(text: str) -> str:
-    """Return a text up to its last full stop, so that a cut answer teaches no broken ending."""
-    end = max(text.rfind(mark) for mark in (". ", ".\n", "! ", "? "))
-    return text if text.endswith((".", "!", "?")) else text[: end + 1].strip()
+    """Return a text up to its last whole sentence, so that a cut answer teaches no broken ending."""
+    ends = [match.end() for match in _END.finditer(text)]
+    text = text[: ends[-1] if ends else 0].strip()
+    return _NUMBERED.sub("", text).strip()
 
 
 def read(artifacts: Path) -> list[GeneralItem]:

@@ -19,6 +19,7 @@ none at the median, and none of those that the cosine misses shares a quarter of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from persllm.execute import Context
 from persllm.neighbours import Recall, Rows
 from persllm.parts import PARTS, assign
 from persllm.records import Item, Material, Reanswer
+from persllm.schema import Split
 from persllm.steps import materials
 from persllm.store import read_json, write_json
 
@@ -85,6 +87,52 @@ def _named(items: list[Item], of: Rows) -> dict[str, str]:
     return {items[row].id: items[int(of[row])].id for row in np.flatnonzero(of >= 0).tolist()}
 
 
+@dataclass(frozen=True)
+class Parted:
+    """What becomes of one persona's items and paragraphs."""
+
+    parts: dict[str, list[Item]]
+    """What each part keeps, in order of life."""
+    material_part: dict[str, str]
+    """The part of each paragraph that an item was written from, be that item dropped as a near-duplicate."""
+    groups: dict[str, str]
+    """Each paragraph's group of near-duplicates, by ids; a group is named by its first paragraph."""
+    duplicates: dict[str, str]
+    near_duplicates: dict[str, str]
+    """Items dropped, each with the item that it repeats."""
+    recalls: dict[str, Recall | None]
+    """Of each search that was not exact."""
+
+    @property
+    def held(self) -> set[str]:
+        """The groups of which a part other than train has items."""
+        return {self.groups.get(m, m) for m, name in self.material_part.items() if name != "train"}
+
+
+def parted(items: list[Item], paragraphs: list[Material], config: Split) -> Parted:
+    """Drop duplicates, tie paragraphs and part what is left, as the head of this module says.
+
+    Args:
+        items: one persona's, in order of life.
+        paragraphs: the persona's, of all stages and kinds; where there are none, none are tied.
+        config: the thresholds, shares, seed and embedder.
+    """
+    vectors = embed([item.question for item in items], config.embedder)
+    dropped, among = drop_duplicates(items, vectors, config.duplicate_cosine)
+    whole = np.array([item.id not in dropped for item in items], bool)
+    items, vectors = [item for item in items if item.id not in dropped], vectors[whole]
+    groups, tied = {}, None
+    if paragraphs:
+        texts = embed([paragraph.text for paragraph in paragraphs], config.embedder)
+        groups, tied = tie(paragraphs, texts, config.leak_cosine)
+    part = assign(items, config.test, config.dev, config.seed, groups)
+    leaking, across = near_duplicates(items, part, vectors, config.leak_cosine)
+    left = [item for item in items if item.id not in leaking]
+    parts = {name: [item for item in left if part[item.material_id] == name] for name in PARTS}
+    recalls = {"duplicates": among, "ties": tied, "near_duplicates": across}
+    return Parted(parts, part, groups, dropped, leaking, recalls)
+
+
 def run(ctx: Context) -> None:
     """Write ``train.jsonl``, ``dev.jsonl``, ``test.jsonl``, ``reanswers.jsonl`` and ``split.json``.
 
@@ -92,48 +140,35 @@ def run(ctx: Context) -> None:
     that wrote a training item may have been shown a held-out paragraph beside the item's own (``retrieved``), as in the
     paper: such items are counted (``train_items_shown_held``) and kept, for retrieval takes most paragraphs of a stage.
     """
-    config = ctx.config
     card, paragraphs = materials.read(ctx.inputs["materials"])
     life = list(card.stages)
     items = records.read(Item, ctx.inputs["annotate"] / "items.jsonl")
-    items.sort(key=lambda item: life.index(item.stage))
-    recalls: dict[str, Recall | None] = {}
-    vectors = embed([item.question for item in items], config["embedder"])
-    dropped, recalls["duplicates"] = drop_duplicates(items, vectors, config["duplicate_cosine"])
-    whole = np.array([item.id not in dropped for item in items], bool)
-    items, vectors = [item for item in items if item.id not in dropped], vectors[whole]
-    texts = embed([paragraph.text for paragraph in paragraphs], config["embedder"])
-    groups, recalls["ties"] = tie(paragraphs, texts, config["leak_cosine"])
-    part = assign(items, config["test"], config["dev"], config["seed"], groups)
-    leaking, recalls["near_duplicates"] = near_duplicates(items, part, vectors, config["leak_cosine"])
-    counts = {}
-    for name in PARTS:
-        kept = [item for item in items if part[item.material_id] == name and item.id not in leaking]
-        counts[name] = len(kept)
+    made = parted(sorted(items, key=lambda item: life.index(item.stage)), paragraphs, Split(**ctx.config))
+    for name, kept in made.parts.items():
         if not kept:
             raise UserError(
-                f"the {name} part of {items[0].persona if items else 'this persona'} is empty; "
+                f"the {name} part of {items[0].persona if items else card.name} is empty; "
                 "annotate more items or change split.test and split.dev"
             )
         records.write(ctx.out / f"{name}.jsonl", kept)
-    fallen = dropped.keys() | leaking.keys()
+    fallen = made.duplicates.keys() | made.near_duplicates.keys()
     reanswers = records.read(Reanswer, ctx.inputs["annotate"] / "reanswers.jsonl")
     left = [again for again in reanswers if again.item_id not in fallen]
     records.write(ctx.out / "reanswers.jsonl", left)
-    held = {groups[material] for material, name in part.items() if name != "train"}
-    taught = [item for item in items if part[item.material_id] == "train" and item.id not in leaking]
+    counts = {name: len(kept) for name, kept in made.parts.items()}
+    held, groups = made.held, made.groups
     told: dict[str, Any] = {
         "items": counts,
-        "duplicates_dropped": dropped,
-        "near_duplicates_dropped": leaking,
+        "duplicates_dropped": made.duplicates,
+        "near_duplicates_dropped": made.near_duplicates,
         "reanswers_dropped": len(reanswers) - len(left),
-        "train_items_shown_held": sum(any(groups[m] in held for m in item.retrieved) for item in taught),
+        "train_items_shown_held": sum(any(groups[m] in held for m in item.retrieved) for item in made.parts["train"]),
         "paragraphs_tied": {material: group for material, group in groups.items() if material != group},
         "paragraphs_held": [paragraph.id for paragraph in paragraphs if groups[paragraph.id] in held],
     }
     write_json(ctx.out / "split.json", told)
     lengths = {key: value if isinstance(value, int) else len(value) for key, value in told.items() if key != "items"}
-    found = {f"{name}_recall": str(recall) for name, recall in recalls.items() if recall}
+    found = {f"{name}_recall": str(recall) for name, recall in made.recalls.items() if recall}
     ctx.log(**counts, **lengths, **found)
 
 
