@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,19 @@ def _embed_one(text: str, embedder: str) -> Vectors:
     return torch.nn.functional.normalize(mean, dim=0).numpy().astype(np.float32)
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: a sentence is too little to share, and threads that wait for each other cost more."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def embed(texts: list[str], embedder: str) -> Vectors:
     """Return unit vectors, ``[len(texts), width]``, by mean pooling over tokens; each text is computed once a process.
 
@@ -40,8 +55,9 @@ def embed(texts: list[str], embedder: str) -> Vectors:
         texts: any texts, at least one; each is cut at the embedder's maximum length.
         embedder: ``package:NAME`` (its folder ``model/``), a folder, or a hub id.
     """
-    first = _embed_one(texts[0], embedder)
-    found = np.empty((len(texts), len(first)), np.float32)
-    for row, text in enumerate(texts):
-        found[row] = _embed_one(text, embedder)
+    with _one_thread():
+        first = _embed_one(texts[0], embedder)
+        found = np.empty((len(texts), len(first)), np.float32)
+        for row, text in enumerate(texts):
+            found[row] = _embed_one(text, embedder)
     return found

@@ -182,7 +182,8 @@ def _leakage(console: Console, found: Leakage, config: Config, data: Data) -> No
         parts += f"; {found.dropped} dropped as (near-)duplicates"
     console.print(f"items: {parts}")
     if found.tied:
-        console.print(f"{verbs.many(found.tied, 'paragraph')} kept in the part of another one, being so alike")
+        told = f"paragraphs that another one nearly repeats (cosine from {config.split.leak_cosine:g})"
+        console.print(f"{told}: {found.tied}, kept in its part")
     words = f"{likeness.NGRAM} words in a row"
     console.print(f"test items that share {words} with training: {found.overlapping} of {found.held}")
     for gram, here, there in found.overlaps:
@@ -229,7 +230,7 @@ def _told(console: Console, found: Voice) -> None:
     if found.untried:
         console.print(f"not tried for want of other paragraphs: {verbs.many(found.untried, 'response')}")
     heads = [str(i + 1) for i in range(len(found.labels))]
-    table = verbs.table(("who speaks, and who was named:", *heads), right=heads)
+    table = verbs.table(("who speaks, by row; who was named, by column", *heads), right=heads)
     for i, row in enumerate(found.confusion):
         table.add_row(f"{i + 1} {found.labels[i]}", *map(str, row))
     console.print(table)
