@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from persllm import __version__
 from persllm.errors import UserError, did_you_mean
-from persllm.groups import describe
+from persllm.groups import GROUPS_HELP, describe
 
 VERBS = {
     "annotate": "make a persona's items from its texts; review them by hand",
@@ -68,8 +68,8 @@ def _parser(verb: str, module: ModuleType, width: int) -> argparse.ArgumentParse
             metavar="key=value",
             help="choose an option (method=sft), set a value (pairs.rank=8), sweep (seed=0,1 or range(0,3))",
         )
-        epilog = f"\n\nconfig groups and their options, as GROUP=OPTION (* is the default):\n{describe(width)}"
-        parser.epilog = f"{parser.epilog}{epilog}"
+        told = describe(width, getattr(module, "GROUPS", tuple(GROUPS_HELP)))
+        parser.epilog += f"\n\nconfig groups and their options, as GROUP=OPTION (* is the default):\n{told}"
     return parser
 
 

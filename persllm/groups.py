@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -44,12 +45,12 @@ def default_options() -> dict[str, str]:
     return dict(re.findall(r"^\s+- (\w+): (\w+)$", text, flags=re.MULTILINE))
 
 
-def describe(width: int) -> str:
-    """Return every group with its options, one line each (wrapped at ``width``), the default marked with ``*``."""
+def describe(width: int, groups: Sequence[str]) -> str:
+    """Return the groups with their options, one line each (wrapped at ``width``), the default marked with ``*``."""
     defaults = default_options()
     lines = []
-    for group, text in GROUPS_HELP.items():
-        lines += textwrap.wrap(f"{group}: {text}", width - 2, initial_indent="  ", subsequent_indent="    ")
+    for group in groups:
+        lines += textwrap.wrap(f"{group}: {GROUPS_HELP[group]}", width - 2, initial_indent="  ", subsequent_indent="    ")
         for option in option_names(group):
             mark = "*" if defaults.get(group) == option else " "
             start = f"   {mark} {option:<15} "

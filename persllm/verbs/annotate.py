@@ -23,6 +23,8 @@ EXAMPLES = """\
       annotate.endpoint.base_url=http://127.0.0.1:8000/v1
   persllm annotate persona=./my_character annotate=local --review
   persllm annotate persona=scrooge           what the pack ships, checked"""
+GROUPS = ("persona", "annotate", "model")
+"""What annotating looks at; see persllm.groups."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -109,7 +109,8 @@ def _cost(row: Row) -> str:
 def _table(console: Console, found: list[Row]) -> None:
     label = verbs.names([row.step for row in found])
     # A long label folds sooner than the reason beside it loses its words.
-    widths = {"label": min(verbs.width_of(label), max(12, console.width - 54))}
+    word = max((len(word) for row in found for word in row.why.split()), default=0)
+    widths = {"label": min(verbs.width_of(label), max(12, console.width - 31 - word))}
     headers = ("step", "label", "state", "time", "why")
     table = verbs.table(headers, right=("time",), fixed=("step", "state"), widths=widths)
     table.columns[1].max_width = widths["label"]
