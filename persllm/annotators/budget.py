@@ -90,9 +90,8 @@ def require_affordable(expected: Estimate, endpoint: dict[str, Any]) -> None:
     if budget is not None and expected.money is not None and expected.money > budget:
         raise UserError(
             f"annotate.endpoint.budget is {budget:g}, but about {expected.money:.2f} is expected "
-            f"({expected.sizes()}); "
-            "raise it, or ask for less: annotate.knowledge, annotate.opinion, annotate.premise, "
-            "annotate.knowledge_words"
+            f"({expected.sizes()}); raise it, or ask for less: annotate.knowledge, annotate.opinion, "
+            "annotate.premise, annotate.knowledge_words"
         )
 
 

@@ -32,9 +32,8 @@ _ASKS = {
 
 _MANNERS = (
     "The person who speaks talks to {name} face to face, as 'you', and knows nothing of any passage. Vary the form: "
-    "a plain "
-    "question, a request, a doubt, a remark; not too polite; between six and thirty words; good grammar; nothing that "
-    "{name} could not understand at this time of life."
+    "a plain question, a request, a doubt, a remark; not too polite; between six and thirty words; good grammar; "
+    "nothing that {name} could not understand at this time of life."
 )
 
 _MISLED = (
@@ -102,13 +101,10 @@ def ask_turn(card: Card, stage: str, pattern: str | None, question: str, shown: 
     name = quote_name(card)
     system = (
         f"You write what {name} answers, as {name} is at the one time of life that is described, knowing nothing of "
-        "what "
-        f"comes later. Keep to {name}'s way of speaking and to what {name} knows. Think first: the analysis says in "
-        "one "
-        f"or two sentences what the user wants or takes for granted and what {name} knows, feels and would do about "
-        "it. "
-        "The response is spoken words only, two to four sentences. It may judge, tease, refuse, ask back or turn the "
-        f"talk elsewhere. {name} does not always agree with the user, and does not flatter.\n\n"
+        f"what comes later. Keep to {name}'s way of speaking and to what {name} knows. Think first: the analysis says "
+        f"in one or two sentences what the user wants or takes for granted and what {name} knows, feels and would do "
+        "about it. The response is spoken words only, two to four sentences. It may judge, tease, refuse, ask back or "
+        f"turn the talk elsewhere. {name} does not always agree with the user, and does not flatter.\n\n"
         f"Write exactly this, each mark once:\n{ANALYSIS.strip()} ...\n{RESPONSE.strip()}\n...\n\n{RULE}"
     )
     messages = [{"role": "system", "content": system}]

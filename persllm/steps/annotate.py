@@ -105,9 +105,7 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
     if not made.items:
         usual = ", ".join(f"{count} x {reason}" for reason, count in made.broken.most_common(3))
         message = f"{asked.name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}"
-        hint = (
-            "every answer is kept; take a stronger model (annotate.model), raise annotate.attempts, or, where answers "
-        )
-        hint += "are cut, annotate.max_tokens, and run it again"
+        hint = "every answer is kept; take a stronger model (annotate.model), raise annotate.attempts, or, where "
+        hint += "answers are cut, annotate.max_tokens, and run it again"
         raise StepFailure({"class": "config", "message": message, "hint": hint})
     return made
