@@ -8,15 +8,19 @@ import resource
 import sys
 from pathlib import Path
 
-_LARGE = 2**30
+_LARGE = 2**28
+_at_reset = 0
+"""What was resident when the present measurement began, in bytes."""
 
 
 def reset_peak() -> None:
     """Start a new measurement of the peak, where the kernel can (Linux)."""
+    global _at_reset
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
+    _at_reset = peak_bytes()
 
 
 def peak_bytes() -> int:
@@ -41,7 +45,7 @@ def release_freed_memory() -> None:
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    if peak_bytes() < _LARGE:
+    if peak_bytes() - _at_reset < _LARGE:
         return
     gc.collect()
     try:
