@@ -62,7 +62,7 @@ def _decide(vectors: Vectors, block: Rows, before: Rows, twins: Rows, cosine: fl
 
 
 def across(vectors: Vectors, parts: Rows, twins: Rows, cosine: float, exact: int = EXACT) -> tuple[Rows, Recall | None]:
-    """Drop each row that is too close to one of a later part; its twin falls with it.
+    """Drop each row that is too close to one of a later part that is kept; its twin falls with it.
 
     Args:
         vectors: unit vectors, ``[n, width]``.
@@ -72,12 +72,13 @@ def across(vectors: Vectors, parts: Rows, twins: Rows, cosine: float, exact: int
         exact: see persllm.neighbours.
 
     Returns:
-        For each row the nearest row of the later part, -1 where it is kept; and the lowest recall of the searches.
+        For each row the nearest kept row of a later part, -1 where it is kept; and the lowest recall of the searches.
     """
     of = np.full(len(vectors), -1)
     recalls = []
-    for here, there in ((0, 1), (0, 2), (1, 2)):
-        later, rows = np.flatnonzero(parts == there), np.flatnonzero((parts == here) & (of < 0))
+    # What falls of the middle part is no reason to drop any of the first.
+    for here, there in ((1, 2), (0, 1), (0, 2)):
+        later, rows = (np.flatnonzero((parts == part) & (of < 0)) for part in (there, here))
         if not len(later) or not len(rows):
             continue
         index = Neighbours(vectors, later, exact)
@@ -86,9 +87,9 @@ def across(vectors: Vectors, parts: Rows, twins: Rows, cosine: float, exact: int
         close = near[:, 0] >= cosine
         of[rows[close]] = found[close, 0]
         recalls.append(index.recall(vectors, 1, cosine, rows))
-    fallen = np.flatnonzero(of >= 0)
-    fallen = fallen[of[twins[fallen]] < 0]
-    of[twins[fallen]] = of[fallen]
+        fallen = rows[close]
+        fallen = fallen[of[twins[fallen]] < 0]
+        of[twins[fallen]] = of[fallen]
     return of, min((recall for recall in recalls if recall), key=lambda recall: recall.share, default=None)
 
 

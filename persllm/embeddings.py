@@ -13,6 +13,8 @@ import numpy.typing as npt
 from persllm.models import package_folder
 
 Vectors = npt.NDArray[np.float32]
+KEPT = 100_000
+"""Vectors that are kept: those asked for last, some 150 MB of 384 numbers each."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -23,13 +25,15 @@ def _load(name: str) -> tuple[Any, Any]:
     return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
 
 
-@functools.lru_cache(maxsize=100_000)
+@functools.lru_cache(maxsize=KEPT)
 def _embed_one(text: str, embedder: str) -> Vectors:
     # One text at a time: padding would let a vector depend on its neighbours in the last bits, and so on the order.
     import torch
 
     tokenizer, model = _load(embedder)
-    tokens = tokenizer(text, truncation=True, max_length=model.config.max_position_embeddings, return_tensors="pt")
+    # RoBERTa and its like have more positions than tokens fit; a tokenizer without a limit says a huge one.
+    longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    tokens = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
     with torch.inference_mode():
         mean = model(**tokens).last_hidden_state[0].mean(0)
     return torch.nn.functional.normalize(mean, dim=0).numpy().astype(np.float32)
@@ -49,7 +53,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def embed(texts: list[str], embedder: str) -> Vectors:
-    """Return unit vectors, ``[len(texts), width]``, by mean pooling over tokens; each text is computed once a process.
+    """Return unit vectors, ``[len(texts), width]``, by mean pooling over tokens.
+
+    A text's vector is kept for the next time it is asked for, up to `KEPT` of them a process.
 
     Args:
         texts: any texts, at least one; each is cut at the embedder's maximum length.

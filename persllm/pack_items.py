@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,11 @@ class _Reader:
         """Where each item's id stands, be the item whole or not."""
         self.blind = False
         """Whether some items could not be read at all, so that an id which is not there proves nothing."""
+
+    @functools.cached_property
+    def everywhere(self) -> set[str]:
+        """The ids of all stages' items: a re-answer may be to one of a stage that a study leaves out."""
+        return set(self.places) | _ids(self.root)
 
     def link(self, name: Any, stage: str) -> tuple[str, str | None]:
         """Return the id of the material that ``KIND/NUMBER`` names, and what is wrong with that."""
@@ -143,13 +149,11 @@ class _Reader:
         """Read a stage's reanswers.jsonl, where it has one."""
         path = self.root / stage / "reanswers.jsonl"
         by_id = {item.id: item for item in self.found.items}
-        # Stages that this study leaves out have items too, which a re-answer may be to.
-        everywhere = set(self.places) | _ids(self.root)
         met: dict[str, int] = {}
         for number, value in (self.problems.rows(path, "re-answers, one a line") or ()) if path.is_file() else ():
             made, told = self.row(Reanswer, {"item": "item_id"}, value, stage)
             name = value.get("item") if isinstance(value, dict) else None
-            if isinstance(name, str) and name not in everywhere and not self.blind:
+            if isinstance(name, str) and name not in self.everywhere and not self.blind:
                 told.append(f"item {name!r} is in no items.jsonl of this pack")
             elif isinstance(name, str) and name in met:
                 told.append(f"item {name!r} is re-answered already at line {met[name]}; remove one of the two")

@@ -52,7 +52,7 @@ def folder(pack: str) -> Path:
         UserError: no such pack, or the folder has no persona.yaml.
     """
     shipped = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir())
-    path = SHIPPED / pack if pack in shipped else Path(pack)
+    path = SHIPPED / pack if pack in shipped else Path(pack).expanduser()
     if not path.is_dir():
         raise UserError(
             f"persona.pack={pack}: no such pack{did_you_mean(pack, shipped)} (shipped: {', '.join(shipped)})"
@@ -191,9 +191,9 @@ def _source(root: Path, card: Card, problems: Problems) -> bool:
     if not card.source.file:
         return False
     path = root / card.source.file
-    if card.source.form == "chat":
-        return bool(problems.rows(path, "a chat, one JSON object a line; persona.yaml names it as its source"))
-    return problems.text(path, f"the {card.source.form} that persona.yaml names as its source") is not None
+    if problems.text(path, f"the {card.source.form} that persona.yaml names as its source") is None:
+        return False
+    return card.source.form != "chat" or problems.rows(path, "one JSON object a line") is not None
 
 
 def _materials(root: Path, found: Found, problems: Problems) -> set[tuple[str, str]]:

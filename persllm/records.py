@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -218,6 +219,15 @@ def decode(line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"not valid JSON ({error.msg} at column {error.colno}); mend or remove the line") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{unreadable(error)}; mend or remove the line") from error
+
+
+def unreadable(error: ValueError | RecursionError) -> str:
+    """Return what is wrong with JSON that is well-formed, but that Python refuses to read."""
+    if isinstance(error, RecursionError):
+        return "JSON nested too deeply"
+    return f"a number of more than {sys.get_int_max_str_digits()} digits"
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from fakes import make_pack
 
-from persllm import cli, packs, records
+from persllm import cli, packs, records, reviews
 from persllm.checks import counting, lengths, likeness, links, reading, showing, voice
 from persllm.checks.reading import Text
 from persllm.errors import UserError
@@ -59,6 +59,34 @@ def test_json_counts_as_the_words_do(tmp_path, capsys):
     speakers = told["speakers"]
     assert speakers["labels"] == ["abel", "berta"]
     assert sum(map(sum, speakers["confusion"])) + speakers["untried"] == 32
+
+
+def test_reviews_are_applied_as_a_study_does(tmp_path, capsys):
+    root = make_pack(tmp_path, "abel")
+    first, second = (packs.load(root).items[n] for n in (0, 4))
+    log = [
+        reviews.Review(id=item.id, of=reviews.digest(item), decision=decision, by="me", at="x", response=text)
+        for item, decision, text in ((first, "reject", None), (second, "edit", "Aye, so I do."))
+    ]
+    records.write(root / reviews.FILE, log)
+    data = reading.read(str(root))
+    assert first.id not in {item.id for item in data.items}
+    assert "Aye, so I do." in {text.text for text in data.responses()}
+    assert len(data.items) == 7
+    assert cli.main(["data", "check", str(root)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "its reviews.jsonl is applied, as a study does: 1 edit, 1 reject, 13 open, 1 dropped" in told
+
+
+def test_a_bare_name_is_the_shipped_pack_and_a_path_is_not(tmp_path, monkeypatch):
+    root = make_pack(tmp_path, "scrooge")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shipped = reading.read("scrooge")
+    assert shipped.root == packs.SHIPPED / "scrooge"
+    assert "this is the shipped pack scrooge, not what is called so here; that is ./scrooge" in shipped.notes
+    for path in ("./scrooge", "~/scrooge"):
+        assert (reading.read(path).root.resolve(), reading.read(path).notes) == (root.resolve(), [])
 
 
 def test_faults_of_all_packs_are_told_before_any_look(tmp_path, capsys):
@@ -263,6 +291,17 @@ def test_general_data_in_three_forms(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "bad.parquet: not readable as Parquet" in told
     assert "odd.jsonl: none of its rows can be used (unknown_columns 1); found the columns text; expect" in told
+
+
+def test_general_data_is_read_as_far_as_scan_says(tmp_path, capsys):
+    rows = [{"instruction": f"q{n % 3}", "output": "a"} for n in range(9)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli.main(["data", "check", str(tmp_path / "x.jsonl"), "general.scan=8"]) == 0
+    told = capsys.readouterr().out
+    assert "x.jsonl (general): 8 general turns" in told
+    assert "warning: reading ended at general.scan=8 rows; there are more" in told
+    assert told.count("1.00 x.jsonl") == 2 * likeness.WORST
+    assert reading.read(str(tmp_path / "x.jsonl"), 9).notes == reading.read(str(tmp_path / "x.jsonl"), None).notes == []
 
 
 def test_what_a_study_takes_as_general_data_can_be_checked(tmp_path, capsys):

@@ -145,6 +145,9 @@ def test_no_more_is_read_than_scan_says(tmp_path):
         ("x.json", b'[\n{"a": 1},\n{"a": }]', r"x\.json:3: not valid JSON \(Expecting value\); mend this element"),
         ("x.json", b'[\n{"a": 1},\n', r"x\.json:3: not valid JSON"),
         ("x.json", b'[\n{"a": 1},\n]', r"x\.json:3: not valid JSON"),
+        ("x.json", b'[\n{"a": 1},\n' + b"7" * 5000 + b"]", r"x\.json:3: a number of more than 4300 digits; mend this"),
+        ("x.json", b"[\n" * 9 + b"[" * 200000, r"x\.json:2: JSON nested too deeply; mend this element of the list"),
+        ("x.jsonl", b'\n{"a": ' + b"[" * 200000, r"x\.jsonl:2: JSON nested too deeply; mend or remove the line"),
         ("x.json", b'[{"a": 1},,\n{"a": 1}]', r"x\.json:1: not valid JSON"),
         ("x.json", b'[\n{"a": 1}\n{"a": 2}]', r"x\.json:3: no comma after an element of the list, nor its end"),
         ("x.json", b'[\n{"a": 1}\n', r"x\.json:3: no comma after an element of the list, nor its end"),
@@ -175,6 +178,17 @@ def test_a_source_that_changed_after_the_plan_is_refused(tmp_path):
     write_lines(path, [alpaca("r")])
     with pytest.raises(UserError, match="changed after this study was planned; run the same command again"):
         collect.collect(meant, lambda: None)
+
+
+def test_a_file_is_one_source_however_it_is_written(tmp_path, monkeypatch):
+    write_lines(tmp_path / "x.jsonl", [alpaca("q")])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "y").mkdir()
+    one = collect.meaning(General(source="x.jsonl"))
+    assert collect.meaning(General(source="./x.jsonl")) == collect.meaning(General(source="y/../x.jsonl")) == one
+    assert collect.meaning(General(source="~/x.jsonl")) == collect.meaning(General(source=str(tmp_path / "x.jsonl")))
+    assert [item.question for item in collect.collect(collect.meaning(General(source="~/x.jsonl")), lambda: None)[0]]
 
 
 def test_sources_that_are_none(tmp_path):

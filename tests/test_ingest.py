@@ -2,16 +2,18 @@
 
 import collections
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from persllm import cards
+from persllm import cards, packs
 from persllm.errors import UserError
 from persllm.ingest import UNATTRIBUTED, ingest, survey
 from persllm.ingest.novel import read_novel
 from persllm.ingest.quotes import mark, style_of
 from persllm.ingest.text import Paragraph, read_book
 from persllm.problems import Problems
+from persllm.steps import materials
 
 LONG = " ".join(f"The harbour had its own weather in the year of the {n}th flood." for n in range(40))
 NOVEL = f"""The legal part of a licence, with "quotation marks" that nobody says.
@@ -166,6 +168,8 @@ def test_chapters_without_licence_and_contents(nora):
         ("\u201cOne,\u201d he said. \u201cTwo.\u201d He read the word \u201cthree\u201d aloud.", ["One, Two."]),
         ("'It's the boys' own,' he said, 'and 'tis \"good\" too.'", ["It's the boys' own, and 'tis \"good\" too."]),
         ("\u2018One,\u2019 he said. \u2018Don\u2019t.\u2019", ["One, Don\u2019t."]),
+        ("\u2018At the boys\u2019 house an\u2019 saw it,\u2019 said he.", ["At the boys\u2019 house an\u2019 saw it,"]),
+        ("He read \u2018three\u2019 aloud. \u2018One \u2026\u2019 he said.", ["One \u2026"]),
         ("\"He cried, 'Run!' and I ran.\"", ["He cried, 'Run!' and I ran."]),
         ('"Yes." Then Paul said, "No."', ["Yes.", "No."]),
     ],
@@ -284,73 +288,10 @@ def test_long_paragraphs_are_cut_at_sentence_ends(tmp_path):
     assert " ".join(m.text for m in made) == f"{LONG} Nora was there. Nora: she was."
 
 
-INTERVIEW = """An evening in the salt house.
-
-Q: Where were you born?
-A: In the harbour.
-At high water, they say.
-
-Q: And then?
-A: Then I learned to count.
-"""
-
-
-def test_an_interview(tmp_path):
-    root, card = pack(tmp_path, INTERVIEW, {"form": "interview", "speaker": ["A"]}, begins=("", "Q: And then"))
-    made = ingest(root, card)
-    assert [m.text for m in made] == [
-        "Q: Where were you born?\nA: In the harbour. At high water, they say.",
-        "Q: And then?\nA: Then I learned to count.",
-    ]
-    assert [(m.stage, m.source) for m in made] == [("early", "lines 3-5"), ("late", "lines 7-8")]
-    assert [(r.name, r.quotations) for r in survey(root, card).speakers] == [("A", 2), ("Q", 2)]
-
-
-def test_no_line_of_an_interview_is_both_knowledge_and_speech(tmp_path):
-    born = "HOST: Alice was born in the harbour and has kept the books of the salt house ever since then.\n"
-    asked = "HOST: And is that true of you?\nALICE: As far as I have been told, it is.\n"
-    talk = "HOST: And what do they say at the well?\nCARL: That is enough of questions, I should think.\n" * 2
-    root, card = pack(
-        tmp_path, born + asked + talk + born, {"form": "interview", "speaker": ["ALICE"]}, begins=("",), file="t.txt"
-    )
-    assert [(m.kind, m.source) for m in ingest(root, card)] == [("knowledge", "line 8"), ("speech", "lines 1-6")]
-
-
-def chat(rows, folder, speaker="nora", begins=("",)):
-    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
-    return pack(folder, text, {"form": "chat", "speaker": [speaker]}, begins, "chat.jsonl")
-
-
-def test_a_chat_in_any_of_its_schemas(tmp_path):
-    rows = [
-        {"speaker": "nora" if n == 2 else f"s{n}", "text": f"message number {n} of a long talk", "time": f"2020-0{n}"}
-        for n in range(1, 7)
-    ]
-    rows += [{"from": "nora", "value": "I was not listening to a word of it."}, {"role": "nora", "content": "Sorry."}]
-    rows += [{"speaker": "s1", "text": f"I asked Nora {n} times whether it came; she gave no answer."} for n in (1, 2)]
-    rows += [
-        {"speaker": f"s{n}", "text": "I asked Nora whether the salt had come and she did not say."} for n in (2, 3)
-    ]
-    root, card = chat(rows, tmp_path, begins=("", "2020-05"))
-    made = ingest(root, card)
-    assert [(m.stage, m.kind, m.source) for m in made] == [
-        ("early", "speech", "lines 1-4"), ("late", "knowledge", "line 12"), ("late", "speech", "lines 5-11"),
-    ]  # fmt: skip
-
-
 def refused(root, card):
     with pytest.raises(UserError) as error:
         ingest(root, card)
     return str(error.value)
-
-
-def test_every_bad_line_of_a_chat_is_named(tmp_path):
-    rows = [{"speaker": "nora", "text": "A word."}, "[]", {"speaker": "nora"}, {"speaker": "nora", "text": 3}]
-    told = refused(*chat(rows, tmp_path)).split("\n")
-    assert [line.split("chat.jsonl")[1].split(":")[1] for line in told] == ["2", "3", "4"]
-    assert "list" in told[0]
-    assert "'text'" in told[1]
-    assert "found 3" in told[2]
 
 
 def test_errors_say_how_to_mend_them(tmp_path):
@@ -387,3 +328,37 @@ def test_the_survey_counts_everything_once(nora):
     assert "Mrs. Halloran" in counts.table()
     assert UNATTRIBUTED not in counts.table()
     assert collections.Counter(c.paragraphs for c in counts.chapters)[0] == 0
+
+
+def test_what_is_used_and_what_is_left_out_is_told(tmp_path):
+    """Narration that breaks off or ends in italics is used; a lead of a quotation and a short one alone are not."""
+    told = "Nora went down to the salt pans by the harbour wall before it was light, and she counted them all, "
+    ends = [
+        "as she had always and _ever_ done \u2026",
+        "as she had been _told_._",
+        "until the bell--",
+        "and then she cried\u2014",
+    ]
+    texts = [f"{told}{end}" for end in ends] + ['"I am Nora, and I am cold," said Nora.'] + ["It rained."] * 4
+    book = "Chapter 1\nThe Pans\n\n" + "\n\n".join([*texts, "So Nora slept."])
+    root, card = pack(tmp_path, book, {"form": "novel", "speaker": ["Nora"]}, ("",))
+    made = [m for m in ingest(root, card) if m.kind == "knowledge"]
+    whole = " ".join(m.text for m in made)
+    assert [text in whole for text in texts[:5]] == [True, True, True, False, False]
+    (use,) = survey(root, card).uses.values()
+    assert use.words == len(book.split()) - 2
+    assert use.used("knowledge") == len(whole.split())
+    assert use.used("speech") == 7
+    assert [passage.text for passage in use.short] == ["So Nora slept."]
+    (sentence,) = survey(root, card).used()
+    left = use.words - use.used("knowledge") - 7
+    assert sentence.endswith(f"7 became speech; {left} are left out, 3 of these in passages under 30 words")
+    # The step says it in its log, and beside the materials.
+    (out := tmp_path / "out").mkdir()
+    said = []
+    config = {"sha256": packs.sha256(root), "stages": None}
+    context = SimpleNamespace(local={"folder": str(root)}, config=config, out=out, say=said.append)
+    materials.run(context)  # type: ignore[arg-type]
+    assert said == [sentence]
+    assert sentence in (out / "survey.txt").read_text()
+    assert materials.read(out)[1] == ingest(root, card)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from persllm.errors import UserError
 from persllm.ingest.text import find_heading, read_book, sentences
 
 
@@ -57,3 +58,26 @@ def test_words_are_tied_at_line_ends_only(tmp_path, lines, text):
 
 def test_sentences_end_after_no_title():
     assert sentences('Mr. Darcy left. "So soon?" She sat down.') == ["Mr. Darcy left.", '"So soon?"', "She sat down."]
+
+
+TOLD = "It rained on the day that I came to the harbour, and it had not stopped when I left it again, " * 3 + "at last."
+
+
+@pytest.mark.parametrize(
+    ("text", "titles", "passed"),
+    [
+        ("CONTENTS\n\nThe Tide ... 3\n\nThe Ebb ... 9\n\nChapter 1\nThe Tide\n\nA first one.", ["Chapter 1"], 10),
+        (f"CONTENTS\n\nThe Tide\n\nThe Ebb\n\nThe Tide\n\n{TOLD}", ["CONTENTS"], 0),
+        (f"CONTENTS\n\nThe Tide\n\nThe Tide\n\n{TOLD}\n\nConclusion\n\nOver.", ["CONTENTS", "Conclusion"], 0),
+        ("Chapter 1\n\nHere.\n\n[Illustration: a boat]\n\nContents\n\nThe Tide", ["Chapter 1", "Contents"], 3),
+    ],
+)
+def test_a_table_of_contents_is_left_out_and_never_the_book(tmp_path, text, titles, passed):
+    chapters = book(tmp_path, text)
+    assert [c.title for c in chapters] == titles
+    assert sum(c.passed for c in chapters) == passed
+
+
+def test_headings_alone_are_no_book(tmp_path):
+    with pytest.raises(UserError, match=r"a\.txt: 2 headings and no paragraph; expected the text itself"):
+        book(tmp_path, "Contents\n\nChapter 1\n")

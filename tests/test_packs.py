@@ -204,6 +204,18 @@ def test_broken_long_text(tmp_path, old, new, expected):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", " \n\n"])
+def test_an_empty_chat_is_a_fault_before_any_step(tmp_path, text):
+    root = long_pack(tmp_path)
+    card = (root / "persona.yaml").read_text()
+    (root / "persona.yaml").write_text(card.replace("form: novel", "form: chat").replace(", narrator: true", ""))
+    (root / "book.txt").write_text(text)
+    with pytest.raises(UserError, match=r"book\.txt: the file is empty; expected the chat that persona\.yaml names"):
+        packs.check_source(root, packs.load_card(root))
+    with pytest.raises(UserError, match=r"book\.txt: the file is empty"):
+        packs.load(root, items=False)
+
+
 def test_paragraphs_beside_a_long_text_are_not_passed_over(tmp_path):
     root = long_pack(tmp_path)
     (root / "early").mkdir()

@@ -81,6 +81,8 @@ def test_malformed_row(tmp_path, cls, row, expected):
     [
         (b'{"id": "i"', "rows.jsonl:1: not valid JSON"),
         (b'{"a": 1}\n{"a": 1} {"b": 2}\n', "rows.jsonl:2: not valid JSON"),
+        (b'\n{"a": ' + b"7" * 5000 + b"}", "rows.jsonl:2: a number of more than 4300 digits; mend or remove the line"),
+        (b"\n" + b"[" * 200000, "rows.jsonl:2: JSON nested too deeply; mend or remove the line"),
         (b'{"id": "\xff"}\n', "rows.jsonl: not UTF-8 text"),
     ],
 )

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from test_steps import EMBEDDER, item
 
-from persllm import records
+from persllm import duplicates, records
 from persllm.embeddings import embed
+from persllm.errors import UserError
 from persllm.records import Item, Material, Reanswer
 from persllm.steps import materials, split
 
@@ -191,8 +192,31 @@ def test_near_duplicates_are_dropped_from_the_training_side_with_their_twins():
     part = {"m1": "train", "m2": "dev", "m3": "test"}
     found, recall = split.near_duplicates(items, part, vectors, LEAK)
     assert recall is None  # Exact.
-    assert found == {"a": "c", "c": "d", "f": found["f"], "t": found["f"]}
+    # What falls itself takes nothing along: a and f fall to d, which is kept, and not to c.
+    assert found == {"a": "d", "c": "d", "f": "d", "t": "d"}
     assert split.near_duplicates(items, part, vectors, 1.0)[0] == {}
+
+
+def test_what_fell_drops_nothing():
+    """A dev twin falls with the other to a test question, and so a training question like it stays."""
+    vectors = np.eye(4, dtype=np.float32)[[0, 1, 0, 1]]
+    parts, twins = np.array([2, 0, 1, 1]), np.array([0, 1, 3, 2])
+    assert duplicates.across(vectors, parts, twins, 0.9)[0].tolist() == [-1, -1, 0, 0]
+
+
+def test_an_embedder_with_more_positions_than_tokens_fit(tmp_path):
+    """RoBERTa's positions begin after the padding's number: a text of as many tokens as positions is too long."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+
+    tokens = Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "<unk>": 2, "fog": 3}, unk_token="<unk>"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=tokens, model_max_length=18).save_pretrained(tmp_path)
+    shape = RobertaConfig(vocab_size=4, max_position_embeddings=20, hidden_size=8, num_hidden_layers=1,
+                          num_attention_heads=1, intermediate_size=8)  # fmt: skip
+    RobertaModel(shape).save_pretrained(tmp_path)
+    long, cut = embed(["fog " * 30, "fog " * 18], str(tmp_path))
+    assert np.array_equal(long, cut)
 
 
 # ---- the step, on a pack with planted near-duplicates ----
@@ -201,9 +225,9 @@ def test_near_duplicates_are_dropped_from_the_training_side_with_their_twins():
 @pytest.fixture
 def planted(lab, annotated, tmp_path):
     """Run the step on the first persona with planted ones; return a function of what is added to its inputs."""
-    step, paragraphs, items = annotated
+    step, paragraphs, whole = annotated
 
-    def run(more_paragraphs=(), more_items=()):
+    def run(more_paragraphs=(), more_items=(), items=whole, reanswers=None):
         ctx = lab.context(step, tmp_path / "planted")
         inputs = {}
         for role, folder in ctx.inputs.items():
@@ -213,6 +237,8 @@ def planted(lab, annotated, tmp_path):
                 (inputs[role] / file.name).write_bytes(file.read_bytes())
         records.write(inputs["materials"] / "materials.jsonl", [*paragraphs, *more_paragraphs])
         records.write(inputs["annotate"] / "items.jsonl", [*items, *more_items])
+        if reanswers is not None:
+            records.write(inputs["annotate"] / "reanswers.jsonl", reanswers)
         split.run(dataclasses.replace(ctx, inputs=inputs))
         told = json.loads((ctx.out / "split.json").read_text())
         logged = json.loads((ctx.directory / "metrics.jsonl").read_text())
@@ -277,6 +303,27 @@ def test_a_planted_duplicate_falls_with_its_re_answers(planted, lab, annotated):
         == len(reanswers) - len([again for again in reanswers if again.item_id in left])
     )
     assert logged["duplicates_dropped"] == 1
+
+
+def test_re_answers_to_training_items_that_were_shown_held_paragraphs_are_counted(planted, parted, lab, annotated):
+    step, paragraphs, _ = annotated
+    free = {one.id for one in split.unheld(parted[0], paragraphs)}
+    held = next(one.id for one in paragraphs if one.id not in free)
+    reanswers = records.read(Reanswer, lab.run(step.inputs["annotate"]) / "reanswers.jsonl")
+    trained = {one.id for one in parted[1]["train"]}
+    mine = [one.item_id for one in reanswers if one.item_id in trained]
+    others = [one.item_id for one in reanswers if one.item_id not in trained]
+    shown = [
+        dataclasses.replace(one, retrieved=[held] if one.item_id in {mine[0], mine[1], others[0]} else [])
+        for one in reanswers
+    ]
+    _, _, told, logged = planted(reanswers=shown)
+    assert told["train_reanswers_shown_held"] == logged["train_reanswers_shown_held"] == 2
+
+
+def test_no_items_are_refused_in_words(planted):
+    with pytest.raises(UserError, match="has no items to split; annotate some"):
+        planted(items=[])
 
 
 def test_an_empty_part_is_refused(lab):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -35,7 +36,9 @@ def meaning(general: General) -> dict[str, Any]:
     for source, weight in (general.mix or {general.source: 1.0}).items():
         path = files.local(key, source)
         if path:
-            sources.append({"source": source, "weight": weight, "sha256": files.content(path)})
+            # One file is one source, however it is written; its name stays, for it stands in the items.
+            name = os.path.normpath(path)
+            sources.append({"source": name, "weight": weight, "sha256": files.content(path)})
             continue
         name, _, commit = source.partition("@")
         hub_ids.append(source)
@@ -76,7 +79,7 @@ def collect(meant: dict[str, Any], stop: Callable[[], None]) -> tuple[list[Gener
         rows, count = _open(one)
         draw = Draw(quota, meant["seed"], taken)
         count |= _read(one["source"], islice(rows, meant["scan"]) if quota else iter(()), draw, stop)
-        stopped = count["rows"] == meant["scan"] and _goes_on(rows)
+        stopped = count["rows"] == meant["scan"] and goes_on(rows)
         drawn = draw.drawn()
         taken |= {own for own, _, _ in drawn}
         items += [
@@ -100,13 +103,13 @@ def _open(one: dict[str, Any]) -> tuple[Iterator[tuple[str, Any]], dict[str, Any
     if "sha256" not in one:
         commit = hub.commit(one["source"], one["revision"])
         return hub.rows(one["source"], commit, one["split"]), {"commit": commit}
-    path = Path(one["source"]).expanduser()
+    path = Path(one["source"])
     if not path.exists() or files.content(path) != one["sha256"]:
         raise UserError(f"{path} changed after this study was planned; run the same command again")
     return files.rows(path), {}
 
 
-def _goes_on(rows: Iterator[Any]) -> bool:
+def goes_on(rows: Iterator[Any]) -> bool:
     """Return whether there is another row, be it a broken one."""
     try:
         return next(rows, None) is not None

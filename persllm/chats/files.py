@@ -162,6 +162,10 @@ class _Stream:
                 raise UserError(
                     f"{self.path}:{line}: not valid JSON ({error.msg}); mend this element of the list"
                 ) from error
+            except (ValueError, RecursionError) as error:
+                raise UserError(
+                    f"{self.path}:{self.line}: {records.unreadable(error)}; mend this element of the list"
+                ) from error
             # A number may go on in the next chunk.
             if end == len(self._text) and self._more():
                 continue

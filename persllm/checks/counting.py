@@ -67,7 +67,7 @@ def naming(data: Data) -> dict[str, tuple[int, int, list[str]]]:
 
 def warnings(data: Data) -> list[str]:
     """Return what is no fault, but should be known before anybody trains on this."""
-    told = []
+    told = list(data.notes)
     found = counts(data)
     for stage, count in found.items():
         if data.kind == "pack" and count["speech_material"] < SPARSE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ def duplicates(texts: Sequence[Text], config: Split) -> Duplicates:
             distinct.append(text)
         elif not (text.owner and text.owner == earlier.owner):
             found.exact += 1
-            found.worst.append((1.0, earlier.place, text.place))
+            _keep(found.worst, (1.0, earlier.place, text.place))
     compared = distinct[:MOST]
     found.compared, found.left = len(compared), len(distinct) - len(compared)
     if len(compared) > 1:
@@ -64,9 +65,17 @@ def duplicates(texts: Sequence[Text], config: Split) -> Duplicates:
         for row in np.flatnonzero(of >= 0).tolist():
             found.near += 1
             cosine = float(vectors[row] @ vectors[of[row]])
-            found.worst.append((cosine, compared[int(of[row])].place, compared[row].place))
-    found.worst = sorted(found.worst, reverse=True)[:WORST]
+            _keep(found.worst, (cosine, compared[int(of[row])].place, compared[row].place))
+    found.worst.sort(reverse=True)
     return found
+
+
+def _keep(worst: list[tuple[float, str, str]], one: tuple[float, str, str]) -> None:
+    """Add to a heap of the greatest, which keeps ``WORST``."""
+    if len(worst) < WORST:
+        heapq.heappush(worst, one)
+    else:
+        heapq.heappushpop(worst, one)
 
 
 def _twins(texts: Sequence[Text]) -> Rows:
@@ -134,8 +143,7 @@ def leakage(data: Data, config: Split) -> Leakage:
         shared = next((g for t in (item.question, item.response) for g in _grams(t) if g in known), None)
         if shared:
             found.overlapping += 1
-            found.overlaps.append((shared, data.place(item.id), known[shared]))
-    found.overlaps = found.overlaps[:WORST]
+            found.overlaps += [(shared, data.place(item.id), known[shared])][: WORST - len(found.overlaps)]
     if test and train:
         here = embed([item.question for item in test[:MOST]], config.embedder)
         there = embed([item.question for item in train[:MOST]], config.embedder)

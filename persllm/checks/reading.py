@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from persllm import packs, records
+from persllm import packs, records, reviews
+from persllm.chats.collect import goes_on
 from persllm.chats.files import SUFFIXES, data_files, rows
 from persllm.chats.turns import EXPECTED, Skip, Turn, first_turn
 from persllm.errors import UserError, did_you_mean
 from persllm.packs import Card
 from persllm.problems import Problems
 from persllm.records import GeneralItem, Item, Material, Reanswer
+from persllm.schema import General
 
 PARTS = ("train", "dev", "test")
 
@@ -51,6 +54,8 @@ class Data:
     """Each item's part by its id, where the data is split already."""
     places: dict[str, str] = field(default_factory=dict)
     """As in ``packs.Found``."""
+    notes: list[str] = field(default_factory=list)
+    """What should be known of how it was read."""
 
     def place(self, name: str) -> str:
         """Return where a record stands, from the data's own folder where it is in there."""
@@ -76,16 +81,23 @@ def _owner(item: Item) -> str:
     return min(item.id, item.premise_pair) if item.premise_pair else item.id
 
 
-def read(path: str) -> Data:
-    """Read what a path or a shipped pack's name stands for.
+def read(path: str, scan: int | None = General.scan) -> Data:
+    """Read what a path or a shipped pack's name stands for; a bare name is the shipped pack's, as in a study.
+
+    Args:
+        path: a pack, a file of items, a finished split, or general data.
+        scan: rows of general data that are read at most; None reads all of them.
 
     Raises:
         UserError: nothing is there, or a line for each thing that is wrong with it.
     """
     root = Path(path).expanduser()
     shipped = sorted(p.name for p in packs.SHIPPED.iterdir() if (p / "persona.yaml").is_file())
-    if (not root.exists() and path in shipped) or (root / "persona.yaml").is_file():
-        return _pack(packs.folder(path))
+    if path in shipped or (root / "persona.yaml").is_file():
+        data = _pack(packs.folder(path))
+        if path in shipped and root.exists():
+            data.notes.append(f"this is the shipped pack {path}, not what is called so here; that is ./{path}")
+        return data
     if root.is_dir():
         for folder in (root, root / "artifacts"):
             if all((folder / f"{part}.jsonl").is_file() for part in PARTS):
@@ -94,7 +106,7 @@ def read(path: str) -> Data:
         if not data_files(root):
             raise UserError(f"{lacking} nor {', '.join(SUFFIXES)} files (general data)")
         try:
-            return _general(root)
+            return _general(root, scan)
         except UserError as error:
             raise UserError(f"{lacking}, and is no general data: {error}") from error
     if not root.is_file():
@@ -102,7 +114,7 @@ def read(path: str) -> Data:
             f"{path}: no such pack or file{did_you_mean(path, shipped)} (shipped packs: {', '.join(shipped)})"
         )
     if root.suffix.lower() == ".parquet":
-        return _general(root)
+        return _general(root, scan)
     if root.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: expected a pack's folder, a split's folder, or a {', '.join(SUFFIXES)} file")
     first = next((row for _, row in rows(root) if isinstance(row, dict)), {})
@@ -111,13 +123,19 @@ def read(path: str) -> Data:
         raise UserError(f"{path}: this is part of a pack; check the whole of it: persllm data check {pack}")
     if "pattern" in first:
         return _items(root)
-    return _general(root)
+    return _general(root, scan)
 
 
 def _pack(root: Path) -> Data:
     found = packs.load(root, items=any(root.glob("*/items.jsonl")))
-    texts = found.materials, found.items, found.reanswers
-    return Data(root.name, "pack", root, found.card, *texts, places=found.places)
+    log = reviews.load(root)
+    settled = reviews.apply(found.items, found.reanswers, log)
+    data = Data(root.name, "pack", root, found.card, found.materials, settled.items, settled.reanswers)
+    data.places = found.places
+    if log and found.items:
+        counts = ", ".join(f"{count} {decision}" for decision, count in settled.counts.items() if count)
+        data.notes.append(f"its {reviews.FILE} is applied, as a study does: {counts}")
+    return data
 
 
 def add_items(data: Data, artifacts: Path) -> None:
@@ -183,9 +201,10 @@ def _split(folder: Path, name: str) -> Data:
     return data
 
 
-def _general(path: Path) -> Data:
+def _general(path: Path, scan: int | None) -> Data:
     data = Data(path.name, "general", path.parent)
-    for place, row in rows(path):
+    found = rows(path)
+    for place, row in islice(found, scan):
         made = first_turn(row)
         if made is Skip.unknown_columns and path.is_file() and not records.faults(GeneralItem, row):
             made = Turn(row["question"], row["response"])
@@ -196,6 +215,8 @@ def _general(path: Path) -> Data:
         name = f"general-{len(data.general)}"
         data.places[name] = place
         data.general.append(GeneralItem(id=name, question=made.question, response=made.answer, source=path.name))
+    if data.skipped.total() + len(data.general) == scan and goes_on(found):
+        data.notes.append(f"reading ended at general.scan={scan} rows; there are more")
     if not data.general:
         told = ", ".join(f"{reason} {count}" for reason, count in data.skipped.items()) or "the file is empty"
         first = next((row for _, row in rows(path) if isinstance(row, dict)), {})

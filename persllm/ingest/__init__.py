@@ -7,17 +7,27 @@ only line ends, quotation marks around a turn and the tags between its parts are
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from persllm.cards import Card
 from persllm.errors import UserError, did_you_mean
-from persllm.ingest.collect import Draft, of_dialogue, of_novel
-from persllm.ingest.counts import UNATTRIBUTED, Survey, count, survey
+from persllm.ingest.collect import Use, of_dialogue, of_novel
+from persllm.ingest.counts import UNATTRIBUTED, Survey, count
 from persllm.ingest.novel import Novel
 from persllm.ingest.sources import Text, open_text
 from persllm.records import KINDS, Material
 
-__all__ = ["UNATTRIBUTED", "Survey", "ingest", "survey"]
+__all__ = ["UNATTRIBUTED", "Reading", "Survey", "ingest", "read", "survey"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one long text gives."""
+
+    materials: list[Material]
+    survey: Survey
 
 
 def _silent(root: Path, text: Text, counts: Survey) -> UserError:
@@ -31,7 +41,7 @@ def _silent(root: Path, text: Text, counts: Survey) -> UserError:
     )
 
 
-def _drafts(text: Text, card: Card) -> dict[str, list[Draft]]:
+def _uses(text: Text, card: Card) -> dict[str, Use]:
     narrator, form = bool(card.source and card.source.narrator), card.source.form if card.source else ""
     if isinstance(text.content, Novel):
         return {
@@ -41,8 +51,30 @@ def _drafts(text: Text, card: Card) -> dict[str, list[Draft]]:
     return {stage: of_dialogue(text.content, turns, text.names) for stage, turns in text.stages.items()}
 
 
+def _survey(text: Text, card: Card) -> Survey:
+    return dataclasses.replace(count(text, card.source.form if card.source else ""), uses=_uses(text, card))
+
+
+def survey(root: Path, card: Card) -> Survey:
+    """Count what a pack's long text holds: chapters, quotations, speakers, and what of it becomes materials.
+
+    Args:
+        root: the pack's folder.
+        card: its card, with a ``source``.
+
+    Raises:
+        UserError: the text cannot be read, or a stage begins nowhere in it.
+    """
+    return _survey(open_text(root, card), card)
+
+
 def ingest(root: Path, card: Card) -> list[Material]:
-    """Make the materials of a pack from its one long text.
+    """Return the materials that `read` makes."""
+    return read(root, card).materials
+
+
+def read(root: Path, card: Card) -> Reading:
+    """Make the materials of a pack from its one long text, and count what it holds.
 
     Args:
         root: the pack's folder; its name is the persona's.
@@ -50,19 +82,17 @@ def ingest(root: Path, card: Card) -> list[Material]:
 
     Returns:
         Every stage's knowledge, then its speech, each numbered from 1 in the order of the text. ``source`` says where a
-        material stands, for example ``Chapter 11, paragraph 3``.
+        material stands, for example ``Chapter 11, paragraph 3``. And the survey.
 
     Raises:
         UserError: a file that cannot be read, a stage that begins nowhere, a persona that never speaks, an empty stage.
     """
     text = open_text(root, card)
-    drafts = _drafts(text, card)
+    counts = _survey(text, card)
+    drafts = {stage: use.drafts for stage, use in counts.uses.items()}
     speaks = any(draft.kind == "speech" for made in drafts.values() for draft in made)
-    form = card.source.form if card.source else ""
-    if not speaks and form != "prose":
-        counts = count(text, form)
-        if not any(row.name in text.names for row in counts.speakers):
-            raise _silent(root, text, counts)
+    if not speaks and counts.form != "prose" and not any(row.name in text.names for row in counts.speakers):
+        raise _silent(root, text, counts)
     empty = [stage for stage, made in drafts.items() if not made]
     if empty:
         raise UserError(
@@ -84,4 +114,4 @@ def ingest(root: Path, card: Card) -> list[Material]:
                         source=draft.source,
                     )
                 )  # fmt: skip
-    return found
+    return Reading(found, counts)

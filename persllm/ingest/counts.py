@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from persllm.cards import Card
+from persllm.ingest.collect import Use
 from persllm.ingest.dialogue import Turns
 from persllm.ingest.novel import Novel
-from persllm.ingest.sources import Text, open_text
+from persllm.ingest.passages import SHORTEST
+from persllm.ingest.sources import Text
 from persllm.ingest.text import words
+from persllm.records import KINDS
 
 UNATTRIBUTED = "(unattributed)"
 """The row of the quotations whose speaker no rule tells."""
@@ -43,13 +44,16 @@ class Survey:
     """The counts of one text. The quotations of ``chapters`` and of ``speakers`` have the same sum.
 
     ``speakers`` are in falling order with `UNATTRIBUTED` last, where there is any. ``unclosed`` counts the quotations
-    whose closing mark is missing.
+    whose closing mark is missing; ``once`` are what `persllm.ingest.dialogue.Turns` has of that name; ``uses`` says of
+    each stage how much of it became materials.
     """
 
     form: str
     chapters: list[ChapterCount]
     speakers: list[SpeakerCount]
     unclosed: int
+    once: list[str] = field(default_factory=list)
+    uses: dict[str, Use] = field(default_factory=dict)
 
     def table(self, most: int = 15) -> str:
         """Return both counts as text, at most ``most`` speakers and one line for the rest."""
@@ -67,7 +71,21 @@ class Survey:
         lines += [f"{row.name[:32]:32} {row.quotations:10} {row.words:8}" for row in rows]
         if self.unclosed:
             lines.append(f"{self.unclosed} quotations have no closing mark")
-        return "\n".join(lines)
+        if self.once:
+            told = "; ".join(self.once[:10]) + (f"; and {len(self.once) - 10} more" if len(self.once) > 10 else "")
+            lines.append(f"taken for words, not for speakers' names, as they stand once only: {told}")
+        return "\n".join([*lines, "", *self.used()])
+
+    def used(self) -> list[str]:
+        """Return a sentence for each stage: how many words of its text are in materials, and how many are left out."""
+        told = []
+        for stage, use in self.uses.items():
+            kinds = {kind: use.used(kind) for kind in KINDS}
+            parts = ", ".join(f"{count} became {kind}" for kind, count in kinds.items())
+            short = f"{sum(passage.words for passage in use.short)} of these in passages under {SHORTEST} words"
+            left = use.words - sum(kinds.values())
+            told.append(f"{stage}: of {use.words} words {parts}; {left} are left out, {short}")
+        return told
 
 
 def _speakers(quotations: Counter[str], said: Counter[str]) -> list[SpeakerCount]:
@@ -104,22 +122,9 @@ def _dialogue(turns: Turns, form: str) -> Survey:
         said[line.speaker or UNATTRIBUTED] += words(line.text)
     total = sum(words(line.text) for line in turns.lines + turns.intro)
     whole = ChapterCount(WHOLE, len(turns.lines) + len(turns.intro), total, len(turns.lines), quotations[UNATTRIBUTED])
-    return Survey(form, [whole], _speakers(quotations, said), 0)
+    return Survey(form, [whole], _speakers(quotations, said), 0, turns.once)
 
 
 def count(text: Text, form: str) -> Survey:
     """Count what a text of a form of `persllm.cards.FORMS` holds."""
     return _novel(text.content, form) if isinstance(text.content, Novel) else _dialogue(text.content, form)
-
-
-def survey(root: Path, card: Card) -> Survey:
-    """Count what a pack's long text holds: chapters, quotations, speakers.
-
-    Args:
-        root: the pack's folder.
-        card: its card, with a ``source``.
-
-    Raises:
-        UserError: the text cannot be read, or a stage begins nowhere in it.
-    """
-    return count(open_text(root, card), card.source.form if card.source else "")

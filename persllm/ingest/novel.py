@@ -101,17 +101,22 @@ def _tell(section: Section, style: str, cast: Cast) -> None:
 
 
 def read_novel(path: Path, names: Sequence[str] = (), narrates: range | None = None) -> Novel:
-    """Read a novel and say who speaks.
-
-    Args:
-        path: plain text, with or without Project Gutenberg's licence.
-        names: what the text calls the persona; its speaker's name is the first.
-        narrates: indices of the chapters in which the persona says ``I`` outside quotations, or None.
+    """Read a novel and say who speaks: `tell_novel` of a plain text, with or without Project Gutenberg's licence.
 
     Raises:
         UserError: the file cannot be read.
     """
-    chapters = read_book(path)
+    return tell_novel(read_book(path), names, narrates)
+
+
+def tell_novel(chapters: list[Chapter], names: Sequence[str] = (), narrates: range | None = None) -> Novel:
+    """Say who speaks in a novel.
+
+    Args:
+        chapters: see `read_book`.
+        names: what the text calls the persona; its speaker's name is the first.
+        narrates: indices of the chapters in which the persona says ``I`` outside quotations, or None.
+    """
     style = style_of(" ".join(p.text for chapter in chapters for p in chapter.paragraphs))
     turns = [mark(chapter.paragraphs, style) for chapter in chapters]
     cast = _cast(chapters, turns, style, names)

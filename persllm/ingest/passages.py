@@ -22,34 +22,37 @@ class Passage:
     last: int
     text: str
 
-    def source(self, title: str) -> str:
-        """Return where it stands: ``Chapter 11, paragraph 3``."""
-        where = f"paragraph {self.first}" if self.first == self.last else f"paragraphs {self.first}-{self.last}"
-        return f"{title}, {where}" if title else where
+    @property
+    def words(self) -> int:
+        """How many words it has."""
+        return words(self.text)
 
 
-def _cut(paragraph: Paragraph) -> list[Passage]:
-    """Cut a long paragraph at sentence ends into parts of about the same length."""
-    count = math.ceil(words(paragraph.text) / LONGEST)
+def cut(text: str, longest: int) -> list[str]:
+    """Cut a text at sentence ends into parts of about the same length and at most ``longest`` words.
+
+    One sentence that is longer stays whole.
+    """
+    count = math.ceil(words(text) / longest)
     if count <= 1:
-        return [Passage(paragraph.number, paragraph.number, paragraph.text)]
-    goal = words(paragraph.text) / count
+        return [text]
+    goal = words(text) / count
     parts: list[str] = [""]
-    for sentence in sentences(paragraph.text):
-        full = words(parts[-1]) + words(sentence) / 2 > goal or words(parts[-1]) + words(sentence) > LONGEST
+    for sentence in sentences(text):
+        full = words(parts[-1]) + words(sentence) / 2 > goal or words(parts[-1]) + words(sentence) > longest
         if parts[-1] and full:
             parts.append("")
         parts[-1] = f"{parts[-1]} {sentence}".strip()
-    return [Passage(paragraph.number, paragraph.number, part) for part in parts]
+    return parts
 
 
 def passages(paragraphs: Iterable[Paragraph]) -> list[Passage]:
     """Merge or cut one chapter's paragraphs to `SHORTEST` to `LONGEST` words, at sentence ends.
 
-    A short one without a neighbour within `REACH` paragraphs to be merged with is left out.
+    A short one without a neighbour within `REACH` paragraphs to be merged with stays short.
     """
     found: list[Passage] = []
-    for piece in (part for paragraph in paragraphs for part in _cut(paragraph)):
+    for piece in (Passage(p.number, p.number, part) for p in paragraphs for part in cut(p.text, LONGEST)):
         last = found[-1] if found else None
         near = last is not None and piece.first - last.last <= REACH
         short = last is not None and min(words(last.text), words(piece.text)) < SHORTEST
@@ -57,4 +60,4 @@ def passages(paragraphs: Iterable[Paragraph]) -> list[Passage]:
             found[-1] = Passage(last.first, piece.last, f"{last.text} {piece.text}")
         else:
             found.append(piece)
-    return [passage for passage in found if words(passage.text) >= SHORTEST]
+    return found

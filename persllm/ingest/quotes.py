@@ -17,9 +17,11 @@ _SINGLE_CLOSE = r"(?<=[.,;:!?\u2014_)-])'(?!\w)"
 _STYLES = {
     "curly": ("\u201c", "\u201d"),
     "straight": ('"', '"'),
-    "curly single": (r"\u2018", r"\u2019(?=[\s.,;:!?)\u2014-]|$)"),
+    "curly single": (r"\u2018", r"(?<=[.,;:!?\u2014_)\-\u201d\u2026])\u2019(?=[\s.,;:!?)\u2014-]|$)"),
     "single": (_SINGLE_OPEN, _SINGLE_CLOSE),
 }
+_HELD_UP = re.compile(r"(?:\w+\s+){0,2}\w*[^\W_s]\u2019(?!\w)")
+"""A word or three in curly single marks without a stop, such as a name that is held up; none like the boys' (house)."""
 _SPEECH_END = re.compile(r"[.,;:!?\u2014-]_?$")
 
 
@@ -74,6 +76,11 @@ def _spans(text: str, style: str) -> tuple[list[tuple[int, int]], bool]:
     while (start := opening.search(text, at)) is not None:
         end = closing.search(text, start.end())
         again = opening.search(text, start.end())
+        crossed = end is None or (again is not None and again.start() < end.start())
+        if crossed and style == "curly single" and (held_up := _HELD_UP.match(text, start.end())):
+            found.append((start.end(), held_up.end() - 1))
+            at = held_up.end()
+            continue
         if style == "curly" and end and again and again.start() < end.start():
             # A closing mark is missing; the next opening one serves.
             found.append((start.end(), again.start()))

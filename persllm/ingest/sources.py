@@ -9,8 +9,8 @@ from persllm import cards
 from persllm.cards import Card
 from persllm.errors import UserError
 from persllm.ingest.dialogue import Turns, find_begin, read_chat, read_interview
-from persllm.ingest.novel import Novel, read_novel
-from persllm.ingest.text import find_heading, read_book
+from persllm.ingest.novel import Novel, tell_novel
+from persllm.ingest.text import Chapter, find_heading, read_book
 from persllm.problems import Problems
 
 
@@ -45,8 +45,7 @@ def _ranges(card: Card, starts: list[int], end: int, where: Path) -> dict[str, r
     return found
 
 
-def _chapters(path: Path, card: Card, where: Path) -> dict[str, range]:
-    chapters = read_book(path)
+def _chapters(chapters: list[Chapter], card: Card, where: Path) -> dict[str, range]:
     starts = [
         find_heading(chapters, stage.begins, f"{where}: stages.{name}.begins") if stage.begins else 0
         for name, stage in card.stages.items()
@@ -68,11 +67,12 @@ def open_text(root: Path, card: Card) -> Text:
         raise UserError(f"{where}: no 'source'; to make materials of a long text, name its file, form and speaker")
     path = root / source.file
     if source.form in ("novel", "prose"):
-        ranges = _chapters(path, whole, where)
+        chapters = read_book(path)
+        ranges = _chapters(chapters, whole, where)
         told = range(min(r.start for r in ranges.values()), max(r.stop for r in ranges.values()))
-        content: Novel | Turns = read_novel(path, source.speaker, told if source.narrator else None)
+        content: Novel | Turns = tell_novel(chapters, source.speaker, told if source.narrator else None)
     else:
-        content = read_interview(path) if source.form == "interview" else read_chat(path)
+        content = read_interview(path, source.speaker) if source.form == "interview" else read_chat(path)
         starts = [
             find_begin(content, stage.begins, f"{where}: stages.{name}.begins") if stage.begins else 0
             for name, stage in whole.stages.items()

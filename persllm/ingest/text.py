@@ -26,6 +26,9 @@ _START = re.compile(r"^\*\*\*\s*START OF .*$|^\*END\*?\s*THE SMALL PRINT.*$", re
 _END = re.compile(r"^\*\*\*\s*END OF .*$|^End of (?:the )?Project Gutenberg.*$", re.MULTILINE | re.IGNORECASE)
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Rev|Col|Capt|Esq|Prof|Messrs|No|vol|[A-Z])\.$")
 _BROKEN = re.compile(r"[^\s\u2014-](?:-|--|\u2014)$")
+_CLOSED = re.compile(r"[.!?][\"'\u201d\u2019)\]]*$")
+_PROSE = 40
+"""Words of a paragraph that is no part of a table of contents, if most are in small letters and it ends a sentence."""
 _STOP = re.compile(r"[.!?][\"'\u201d\u2019)\]]*\s+(?=[\"'\u201c\u2018(\[]*[A-Z\u00c0-\u00de])")
 
 
@@ -44,6 +47,8 @@ class Chapter:
 
     title: str
     paragraphs: list[Paragraph] = field(default_factory=list)
+    passed: int = 0
+    """Words that are no paragraph: a line right under the heading, captions, a table of contents before it."""
 
 
 def read_text(path: Path) -> str:
@@ -100,17 +105,18 @@ def is_heading(line: str) -> bool:
 def read_book(path: Path) -> list[Chapter]:
     """Return the chapters that have paragraphs.
 
-    A table of contents and pictures' captions (``[Illustration``) are left out. Text before the first heading is a
-    chapter with the title ``""``.
+    A table of contents, pictures' captions (``[Illustration``) and a line right under a heading are left out; their
+    words are counted. Text before the first heading is a chapter with the title ``""``.
 
     Raises:
-        UserError: see `read_text`.
+        UserError: see `read_text`; or there are headings only.
     """
     chapters = [Chapter("")]
     outer = ""
     for line, lines in _blocks(read_text(path)):
         title = lines[0].strip(" _*=")
         if all(is_heading(one) for one in lines) and len(lines) > 2:
+            chapters[-1].passed += words(" ".join(lines))
             continue
         if is_heading(lines[0]) and len(lines) <= 2 and all(len(one) < 80 for one in lines):
             title = re.sub(r"\s+", " ", title).rstrip(".")
@@ -118,13 +124,41 @@ def read_book(path: Path) -> list[Chapter]:
                 outer = title
             elif outer:
                 title = f"{outer}, {title}"
-            chapters.append(Chapter(title))
+            chapters.append(Chapter(title, passed=words(" ".join(lines[1:]))))
             continue
         text = _join(lines)
-        if not text.startswith("[Illustration") and re.search(r"\w", text):
+        if text.startswith("[Illustration"):
+            chapters[-1].passed += words(text)
+        elif re.search(r"\w", text):
             paragraphs = chapters[-1].paragraphs
             paragraphs.append(Paragraph(len(paragraphs) + 1, text, line))
-    return [chapter for chapter in chapters if chapter.paragraphs and chapter.title.lower() != "contents"]
+    kept = _kept(chapters)
+    if not kept:
+        raise UserError(f"{path}: {len(chapters) - 1} headings and no paragraph; expected the text itself")
+    return kept
+
+
+def _kept(chapters: list[Chapter]) -> list[Chapter]:
+    """Return the chapters with paragraphs but for tables of contents; what is left out counts for the next chapter."""
+    kept: list[Chapter] = []
+    passed = 0
+    for place, chapter in enumerate(chapters):
+        passed += chapter.passed
+        follows = any(later.paragraphs for later in chapters[place + 1 :])
+        if chapter.title.lower() == "contents" and follows and not any(_prose(p.text) for p in chapter.paragraphs):
+            passed += sum(words(p.text) for p in chapter.paragraphs)
+        elif chapter.paragraphs:
+            chapter.passed, passed = passed, 0
+            kept.append(chapter)
+    if kept:
+        kept[-1].passed += passed
+    return kept
+
+
+def _prose(text: str) -> bool:
+    found = text.split()
+    small = sum(word[0].islower() for word in found)
+    return len(found) >= _PROSE and 2 * small > len(found) and _CLOSED.search(text) is not None
 
 
 def _plain(title: str) -> str:

@@ -17,11 +17,18 @@ def run(ctx: Context) -> None:
     root = Path(ctx.local["folder"])
     packs.require_unchanged(root, ctx.config["sha256"])
     card = packs.load_card(root, ctx.config["stages"])
-    records.write(ctx.out / "materials.jsonl", packs.load_materials(root, card))
-    if card.source is not None:
-        from persllm.ingest import survey
+    if card.source is None:
+        found = packs.load_materials(root, card)
+    else:
+        from persllm import ingest
 
-        (ctx.out / "survey.txt").write_text(survey(root, card).table() + "\n", encoding="utf-8")
+        packs.check_source(root, card)
+        reading = ingest.read(root, card)
+        found = reading.materials
+        for sentence in reading.survey.used():
+            ctx.say(sentence)
+        (ctx.out / "survey.txt").write_text(reading.survey.table() + "\n", encoding="utf-8")
+    records.write(ctx.out / "materials.jsonl", found)
     write_json(ctx.out / "persona.json", dataclasses.asdict(card))
 
 

@@ -23,7 +23,7 @@ from persllm.steps import split
 from persllm.store import write_json
 
 WINDOW = 10
-"""How many neighbours from the rank-th on are looked at for an answer that differs."""
+"""How many neighbours after the rank-th are looked at where its answer does not differ."""
 
 
 def rank_th(

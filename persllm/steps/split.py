@@ -138,16 +138,19 @@ def run(ctx: Context) -> None:
 
     ``split.json`` tells what was dropped and for which item, which paragraphs are tied, and which are held out. A model
     that wrote a training item may have been shown a held-out paragraph beside the item's own (``retrieved``), as in the
-    paper: such items are counted (``train_items_shown_held``) and kept, for retrieval takes most paragraphs of a stage.
+    paper: such items and re-answers to training items are counted (``train_items_shown_held``,
+    ``train_reanswers_shown_held``) and kept, for retrieval takes most paragraphs of a stage.
     """
     card, paragraphs = materials.read(ctx.inputs["materials"])
     life = list(card.stages)
     items = records.read(Item, ctx.inputs["annotate"] / "items.jsonl")
+    if not items:
+        raise UserError(f"{card.name} has no items to split; annotate some, or look at what its reviews reject")
     made = parted(sorted(items, key=lambda item: life.index(item.stage)), paragraphs, Split(**ctx.config))
     for name, kept in made.parts.items():
         if not kept:
             raise UserError(
-                f"the {name} part of {items[0].persona if items else card.name} is empty; "
+                f"the {name} part of {items[0].persona} is empty; "
                 "annotate more items or change split.test and split.dev"
             )
         records.write(ctx.out / f"{name}.jsonl", kept)
@@ -157,19 +160,27 @@ def run(ctx: Context) -> None:
     records.write(ctx.out / "reanswers.jsonl", left)
     counts = {name: len(kept) for name, kept in made.parts.items()}
     held, groups = made.held, made.groups
+    trained = {item.id for item in made.parts["train"]}
+    train: dict[str, list[Item] | list[Reanswer]] = {
+        "items": made.parts["train"],
+        "reanswers": [again for again in left if again.item_id in trained],
+    }
     told: dict[str, Any] = {
         "items": counts,
         "duplicates_dropped": made.duplicates,
         "near_duplicates_dropped": made.near_duplicates,
         "reanswers_dropped": len(reanswers) - len(left),
-        "train_items_shown_held": sum(any(groups[m] in held for m in item.retrieved) for item in made.parts["train"]),
+        **{
+            f"train_{kind}_shown_held": sum(any(groups[m] in held for m in one.retrieved) for one in found)
+            for kind, found in train.items()
+        },
         "paragraphs_tied": {material: group for material, group in groups.items() if material != group},
         "paragraphs_held": [paragraph.id for paragraph in paragraphs if groups[paragraph.id] in held],
     }
     write_json(ctx.out / "split.json", told)
     lengths = {key: value if isinstance(value, int) else len(value) for key, value in told.items() if key != "items"}
-    found = {f"{name}_recall": str(recall) for name, recall in made.recalls.items() if recall}
-    ctx.log(**counts, **lengths, **found)
+    recalls = {f"{name}_recall": str(recall) for name, recall in made.recalls.items() if recall}
+    ctx.log(**counts, **lengths, **recalls)
 
 
 def read(artifacts: Path, part: str) -> list[Item]:

@@ -20,7 +20,7 @@ EXAMPLES = """  persllm data check scrooge                    a shipped pack
   persllm data check scrooge ottoline           and can their voices be told apart?
   persllm data check chats.parquet              general data
   persllm data check outputs/split/scrooge-1a2b3c4d    a finished split"""
-GROUPS = ("model", "annotate", "split")
+GROUPS = ("model", "annotate", "split", "general")
 """What a check looks at; see persllm.groups."""
 
 
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     # Faults of all paths are told before any slow look at one of them.
     for path in dict.fromkeys(paths):
         try:
-            data = reading.read(path)
+            data = reading.read(path, config.general.scan)
         except UserError as error:
             faults.append(str(error))
             continue
