@@ -42,8 +42,8 @@ class Endpoint:
     price_output: float | None = None
     """api: money per million tokens of answers."""
     budget: float | None = None
-    """api: money that one run may spend on one persona, prices given: nothing is asked where more is expected, or once
-    it is spent (what is under way then is still paid for)."""
+    """api: money that each run may spend on one persona, prices given: nothing is asked where more is expected, or once
+    it is spent (what is under way then is still paid for). The same command run again may spend as much again."""
     batch_size: int = 16
     """local: requests per forward pass."""
 

@@ -33,9 +33,13 @@ def write(messages):
 
 
 class Scribe:
-    """The server, on a free port; ``asked`` holds the messages of every request."""
+    """The server, on a free port; ``asked`` holds the messages of every request.
 
-    def __init__(self):
+    Args:
+        refuses: what it finds too long, wherever it stands in a request.
+    """
+
+    def __init__(self, refuses=None):
         self.asked = []
         scribe = self
 
@@ -43,12 +47,17 @@ class Scribe:
             def do_POST(self):
                 row = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 scribe.asked.append(row["messages"])
+                if refuses and any(refuses in message["content"] for message in row["messages"]):
+                    return self.reply(400, {"error": {"message": f"of {refuses} the prompt is too long"}})
                 text = write(row["messages"])
                 used = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
                 choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
                 answer = {"id": "x", "object": "chat.completion", "created": 1, "model": row["model"]}
-                body = json.dumps(answer | {"choices": [choice], "usage": used}).encode()
-                self.send_response(200)
+                return self.reply(200, answer | {"choices": [choice], "usage": used})
+
+            def reply(self, status, row):
+                body = json.dumps(row).encode()
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

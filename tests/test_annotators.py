@@ -308,6 +308,8 @@ def test_a_spent_budget_stops_and_goes_on(tmp_path, capsys, monkeypatch):
         for budget in (1, 2):
             (spent,) = re.findall(rf"budget of {budget} is spent \(([0-9.]+)\)", told.err)
             assert budget <= float(spent) <= budget + 8 * 0.12
+        answered = [int(n) for n in re.findall(r"; (\d+) of 44\s+requests\s+for\s+questions", told.out)]
+        assert 9 <= answered[0] < answered[1] < 44
         assert len(scribe.asked) == 156
 
 
@@ -356,7 +358,9 @@ def test_a_rejected_item_is_not_trained_on(tmp_path, capsys):
     item = packs.load(root).items[0]
     reviewed(root, item, "reject")
     assert cli.main(["annotate", f"persona={root}", f"outputs={tmp_path / 'out'}"]) == 0
-    assert "1 rejected" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 rejected" in told
+    assert "7 items, 7 answers to another stage's" in told
     kept = records.read(Item, artifacts(tmp_path / "out") / "items.jsonl")
     assert item.id not in [one.id for one in kept]
     assert len(kept) == 7

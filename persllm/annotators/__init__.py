@@ -36,10 +36,12 @@ class Answer:
     """What came back."""
 
     text: str
+    """Where it is refused, why."""
     finish_reason: str
     """``stop``, ``length``, ``REFUSED`` or the server's own word."""
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    """None, as the next, where the server does not count."""
+    completion_tokens: int | None
 
 
 class Annotator(Protocol):
@@ -49,6 +51,8 @@ class Annotator(Protocol):
     """As records name it: ``api:MODEL`` or ``local:MODEL``."""
     identity: dict[str, Any]
     """What tells its answers from another's."""
+    tries: int
+    """What was asked of it so far; what is beyond one an answer was asked again."""
 
     def answer(
         self, requests: list[Request], done: set[int], go_on: Callable[[], bool]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from persllm.annotators import Answer
+from persllm.annotators import REFUSED, Answer
 from persllm.annotators.allot import allot
 from persllm.annotators.prompts import ask_question, ask_turn
 from persllm.errors import UserError
@@ -26,6 +26,10 @@ class Estimate:
     prompt_tokens: int
     completion_tokens: int
     money: float | None
+    questions: int
+    """How many of the requests ask for questions."""
+    answered: int = 0
+    """How many of these are answered already."""
 
     def sizes(self) -> str:
         """Return requests and tokens in words."""
@@ -41,8 +45,10 @@ class Estimate:
             text += f", about {self.money:.2f} in money"
         text += f", if every answer can be read (else up to {attempts} times that)"
         if self.money is not None:
-            limit = "no limit is set (annotate.endpoint.budget)" if budget is None else f"it stops at {budget:g}"
-            text += f"; {limit}"
+            limit = "no limit is set (annotate.endpoint.budget)"
+            text += f"; {limit if budget is None else f'it stops at {budget:g} each time'}"
+        if self.answered:
+            text += f"; {self.answered:,} of {self.questions:,} requests for questions are answered already"
         return text + "; what is answered already is not asked again"
 
 
@@ -63,7 +69,7 @@ def estimate(card: Card, materials: list[Material], config: dict[str, Any], endp
         texts = {kind: [m.text for m in materials if (m.stage, m.kind) == (stage, kind)] for kind in KINDS}
         words = {kind: sum(len(text.split()) for text in found) for kind, found in texts.items()}
         shown = sum(
-            len(" ".join(found)) * min(1.0, config[f"{kind}_words"] / max(1, words[kind]))
+            len(" ".join(found).encode()) * min(1.0, config[f"{kind}_words"] / max(1, words[kind]))
             for kind, found in texts.items()
         )
         bare = ask_turn(card, stage, None, "x" * 4 * QUESTION_TOKENS, [])
@@ -71,13 +77,13 @@ def estimate(card: Card, materials: list[Material], config: dict[str, Any], endp
     for slot in slots:
         asked = ask_question(card, slot.stage, slot.pattern, slot.material)
         twins = 2 if slot.pattern == "premise" else 1
-        answers = twins * (len(card.stages) if config["reanswers"] else 1)
-        prompt += round(sum(len(m["content"].encode()) for m in asked) / BYTES_PER_TOKEN)
         stages = list(card.stages) if config["reanswers"] else [slot.stage]
+        answers = twins * len(stages)
+        prompt += round(sum(len(m["content"].encode()) for m in asked) / BYTES_PER_TOKEN)
         prompt += twins * sum(sizes[stage] for stage in stages)
         requests += 1 + answers
         completion += QUESTION_TOKENS * twins + TURN_TOKENS * answers
-    return Estimate(requests, prompt, completion, price((prompt, completion), endpoint))
+    return Estimate(requests, prompt, completion, price((prompt, completion), endpoint), len(slots))
 
 
 def require_affordable(expected: Estimate, endpoint: dict[str, Any]) -> None:
@@ -102,31 +108,47 @@ class Purse:
         self.endpoint = endpoint
         self.tokens = (0, 0)
         self.answers = 0
+        self.uncounted = 0
+        """Answers whose tokens the server did not tell."""
+        self.refused = 0
 
     @property
     def spent(self) -> float | None:
-        """Money; None where no price is given."""
+        """Money for all tokens that were told; None where no price is given."""
         return price(self.tokens, self.endpoint)
 
     def pay(self, answer: Answer) -> None:
-        """Count an answer's tokens."""
+        """Count an answer and its tokens; one that was refused costs nothing."""
+        if answer.finish_reason == REFUSED:
+            self.refused += 1
+            return
         self.answers += 1
+        if answer.prompt_tokens is None or answer.completion_tokens is None:
+            self.uncounted += 1
+            return
         self.tokens = self.tokens[0] + answer.prompt_tokens, self.tokens[1] + answer.completion_tokens
 
     def is_left(self) -> bool:
-        """Return whether more may be asked for."""
+        """Return whether more may be asked for: the budget is not spent, and every answer's cost is known."""
         spent, budget = self.spent, self.endpoint["budget"]
-        return spent is None or budget is None or spent < budget
+        return spent is None or budget is None or (spent < budget and not self.uncounted)
 
     def require_left(self) -> None:
-        """Raise where the budget is spent.
+        """Raise where the budget is spent, or cannot be kept because the server does not count tokens.
 
         Raises:
             UserError: with what is spent; the answers so far are kept.
         """
-        if not self.is_left():
-            spent, budget = self.spent, self.endpoint["budget"]
+        if self.is_left():
+            return
+        spent, budget = self.spent, self.endpoint["budget"]
+        if self.uncounted:
             raise UserError(
-                f"annotate.endpoint.budget of {budget:g} is spent ({spent:.2f}); every answer so far is kept: raise "
-                "it and run the same command again to go on"
+                f"annotate.endpoint.budget of {budget:g} cannot be kept: the server did not say how many tokens "
+                f"{self.uncounted} of {self.answers} answers took; every answer so far is kept: let the server tell "
+                "usage, or go on without a limit, annotate.endpoint.budget=null"
             )
+        raise UserError(
+            f"annotate.endpoint.budget of {budget:g} is spent ({spent:.2f}); every answer so far is kept: running the "
+            "same command again goes on and may spend as much again"
+        )

@@ -60,6 +60,8 @@ class Made:
     """Answers that broke the format, by reason, those of later attempts included."""
     tokens: list[int] = field(default_factory=lambda: [0, 0])
     """Of all prompts and answers that this rests on, whenever they were paid."""
+    uncounted: int = 0
+    """Answers whose tokens the server did not tell."""
 
     def to_yield(self) -> dict[str, Any]:
         """Return the yield, for people and for the report."""
@@ -72,6 +74,7 @@ class Made:
             "broken_answers": dict(self.broken),
             "prompt_tokens": self.tokens[0],
             "completion_tokens": self.tokens[1],
+            "answers_without_usage": self.uncounted,
         }
 
 
@@ -225,14 +228,18 @@ class Construction:
             names = list(requests)
             done = {i for i, name in enumerate(names) if name in known}
             for index, answer in self.annotator.answer(list(requests.values()), done, self.purse.is_left):
-                if names[index] not in known and answer.finish_reason != REFUSED:
-                    self.answers.put(requests[names[index]], answer)
+                if names[index] not in known:
+                    if answer.finish_reason != REFUSED:
+                        self.answers.put(requests[names[index]], answer)
                     self.purse.pay(answer)
                 # A batch is made whole, kept answers too: what is kept counts.
                 known.setdefault(names[index], answer)
             if len(known) < len(requests):
                 self.purse.require_left()
         for answer in known.values():
+            if answer.prompt_tokens is None or answer.completion_tokens is None:
+                self.made.uncounted += 1
+                continue
             self.made.tokens[0] += answer.prompt_tokens
             self.made.tokens[1] += answer.completion_tokens
         return [known[self.answers.key(Request(task.messages, attempt, **decoding))] for task in tasks]

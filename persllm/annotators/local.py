@@ -30,10 +30,11 @@ class Local:
         self.model = model
         self.batch_size = batch_size
         self.outputs = outputs
+        self.tries = 0
         self.loaded: Any = None
 
     def answer(
-        self, requests: list[Request], done: set[int], go_on: Callable[[], bool] = lambda: True
+        self, requests: list[Request], done: set[int], go_on: Callable[[], bool]
     ) -> Iterator[tuple[int, Answer]]:
         """Yield answers batch by batch; a batch of which any answer is missing is generated whole.
 
@@ -43,11 +44,14 @@ class Local:
             source = model_source(self.model, self.outputs)
             self.loaded = load_base(source, "bfloat16"), load_tokenizer(source)
         model, tokenizer = self.loaded
-        context = int(model.config.max_position_embeddings)
+        # A model that also sees has its context beside its eyes' config.
+        context = int(model.config.get_text_config().max_position_embeddings)
         prompts = [chat_ids(tokenizer, request.messages) for request in requests]
         fits = [i for i, prompt in enumerate(prompts) if len(prompt) + requests[i].max_tokens <= context]
         for index in sorted(set(range(len(requests))) - set(fits) - done):
-            yield index, Answer("", REFUSED, 0, 0)
+            sizes = f"{len(prompts[index])} tokens and {requests[index].max_tokens} of answer"
+            self.tries += 1
+            yield index, Answer(f"{sizes} are more than the model's context of {context}", REFUSED, 0, 0)
         if not fits:
             return
         first = requests[fits[0]]
@@ -62,6 +66,7 @@ class Local:
         for batch, replies in generate_all(model, tokenizer, chosen, decoding, first.attempt, known, lambda _: None):
             for place, reply in zip(batch, replies, strict=True):
                 index = fits[place]
+                self.tries += index not in done
                 yield index, Answer(reply.text, reply.finish_reason, len(prompts[index]), reply.tokens)
             if stop_asked():
                 raise Interrupted

@@ -15,16 +15,13 @@ _PAIRS = {('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’")}
 """Marks that an annotator may put around the whole; within, they are the text's own."""
 
 
-REFUSED_BY_SERVER = "refused by the server"
-
-
 class Broken(ValueError):
     """An answer that breaks the format; its text is the reason, in words that can be counted."""
 
 
 def _whole(answer: Answer) -> str:
     if answer.finish_reason == REFUSED:
-        raise Broken(REFUSED_BY_SERVER)
+        raise Broken("refused by the server")
     if answer.finish_reason == "length":
         raise Broken("cut at annotate.max_tokens")
     if answer.finish_reason == "content_filter":

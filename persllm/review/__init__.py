@@ -42,9 +42,8 @@ def serve(sets: Sequence[Drafts], port: int = 0) -> int:
         The exit code.
 
     Raises:
-        UserError: a shipped persona, a folder that cannot be written, a log with a bad line, a port that is taken.
+        UserError: a folder that cannot be written, a log with a bad line, a port that is taken.
     """
-    require_own(sets)
     desk = Desk(sets)
     desk.require_writable()
     with PageServer(desk, port) as server:

@@ -35,12 +35,12 @@ class Desk:
     """Takes decisions from several browsers at once and says what has been decided.
 
     Args:
-        sets: what to review; a text of the same persona's folder is there once.
+        sets: what to review; two may keep their decisions in the same folder.
     """
 
     def __init__(self, sets: Sequence[Drafts]) -> None:
         self.lock = threading.RLock()
-        self._sets = [DraftSet(place, number) for number, place in enumerate(dict.fromkeys(sets))]
+        self._sets = [DraftSet(place, number) for number, place in enumerate(sets)]
         self._texts = {text["key"]: text for one in self._sets for text in one.texts()}
         self._records = {
             one.key(reviews.name_of(record)): (one, record) for one in self._sets for record in one.records
@@ -65,7 +65,13 @@ class Desk:
         with self.lock:
             for one in self._sets:
                 total.update(reviews.apply(one.items, one.reanswers, one.log.read()).counts)
+            total["stale"] = sum(self._stale(folder) for folder in self.folders)
         return dict(total)
+
+    def _stale(self, folder: Path) -> int:
+        """Return how many decisions kept in a folder are about a text of none of its sets."""
+        own = [one for one in self._sets if one.folder == folder]
+        return len(reviews.standing(own[0].log.read()).keys() - set().union(*(one.keys for one in own)))
 
     def page(self) -> Row:
         """Return all that the page shows and no decision changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from persllm.annotators.budget import Estimate, Purse, estimate, require_afforda
 from persllm.annotators.construct import Construction, Made
 from persllm.annotators.prompts import ask_question
 from persllm.annotators.quoting import steers
-from persllm.annotators.reading import REFUSED_BY_SERVER
 from persllm.errors import UserError
 from persllm.execute import Context, StepFailure
 from persllm.packs import Card
@@ -57,19 +57,22 @@ def run(ctx: Context) -> None:
 def affordable(
     card: Card, paragraphs: list[Material], config: dict[str, Any], local: dict[str, Any], outputs: Path
 ) -> Estimate:
-    """Return what everything is expected to take.
+    """Return what everything is expected to take, and how many questions an api has answered already.
 
     Raises:
         UserError: it is more than the budget. Not where a part is answered already: then the rest may cost less, and
             the purse stops at the budget all the same.
     """
     expected = estimate(card, paragraphs, config, local["endpoint"])
-    first = allot(paragraphs, config)[0]
-    messages = ask_question(card, first.stage, first.pattern, first.material)
-    request = Request(messages, 0, config["temperature"], config["max_tokens"])
-    if Answers(outputs / ANSWERS, {"api": local["model"]}).get(request) is None:
+    kept = Answers(outputs / ANSWERS, {"api": local["model"]})
+    answered = 0
+    for slot in allot(paragraphs, config):
+        messages = ask_question(card, slot.stage, slot.pattern, slot.material, slot.use)
+        request = Request(messages, 0, config["temperature"], config["max_tokens"])
+        answered += kept.get(request) is not None
+    if not answered:
         require_affordable(expected, local["endpoint"])
-    return expected
+    return dataclasses.replace(expected, answered=answered)
 
 
 def annotator(kind: str, local: dict[str, Any], outputs: Path) -> Annotator:
@@ -98,14 +101,20 @@ def _constructed(ctx: Context, card: Card, paragraphs: list[Material]) -> Made:
         raise StepFailure({"class": "unanswered", "message": str(error), "hint": hint}) from error
     finally:
         told = {"prompt_tokens": purse.tokens[0], "completion_tokens": purse.tokens[1], "money": purse.spent}
-        refused = sum(n for why, n in work.made.broken.items() if why.endswith(REFUSED_BY_SERVER))
-        ctx.cost |= told | {"answers": purse.answers, "refused": refused}
-        ctx.cost["requests"] = getattr(asked, "tries", purse.answers + refused)
+        told |= {"answers": purse.answers, "refused": purse.refused, "uncounted": purse.uncounted}
+        ctx.cost |= told | {"requests": asked.tries}
         ctx.log(**ctx.cost)
     if not made.items:
-        usual = ", ".join(f"{count} x {reason}" for reason, count in made.broken.most_common(3))
-        message = f"{asked.name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}"
-        hint = "every answer is kept; take a stronger model (annotate.model), raise annotate.attempts, or, where "
-        hint += "answers are cut, annotate.max_tokens, and run it again"
-        raise StepFailure({"class": "config", "message": message, "hint": hint})
+        raise StepFailure({"class": "config"} | _no_item(asked.name, made))
     return made
+
+
+def _no_item(name: str, made: Made) -> dict[str, str]:
+    if not any(made.tokens) and not made.uncounted:
+        message = f"{name} refuses every request, the last with: {made.set_aside[-1].text}"
+        hint = "mend what it names (a limit of tokens is annotate.max_tokens here), then run the same command again"
+        return {"message": message, "hint": hint}
+    usual = ", ".join(f"{count} x {reason}" for reason, count in made.broken.most_common(3))
+    message = f"{name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}"
+    hint = "every answer is kept; take a stronger model (annotate.model), raise annotate.attempts, or, where answers "
+    return {"message": message, "hint": hint + "are cut, annotate.max_tokens, and run it again"}

@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     if outcome is None:
         return 130
     if outcome.failed:
-        return _failed(args, outcome.failed[0], outputs)
+        return _failed(args, steps, outcome, outputs)
     for step in steps:
         _show(step, outputs, step in outcome.done)
     if args.review:
@@ -99,11 +99,19 @@ def _make(args: argparse.Namespace, steps: list[Step], outputs: Path) -> Outcome
     return outcome
 
 
-def _failed(args: argparse.Namespace, step: Step, outputs: Path) -> int:
-    failure = step.directory(outputs).failure() or {}
-    print(f"error: {failure.get('message', 'a step failed')}", file=sys.stderr)
-    print(f"{failure.get('hint', '')}:\n  {verbs.command('annotate', args.overrides)}", file=sys.stderr)
-    return 2 if failure.get("class") == "config" else 1
+def _failed(args: argparse.Namespace, steps: list[Step], outcome: Outcome, outputs: Path) -> int:
+    """Show the personas that succeeded, tell why each other one failed, and return the exit code."""
+    for step in steps:
+        if step in outcome.done or step in outcome.cached:
+            _show(step, outputs, step in outcome.done)
+    failures = [step.directory(outputs).failure() for step in outcome.failed]
+    for step, failure in zip(outcome.failed, failures, strict=True):
+        if failure is None:
+            print(f"error: {step.id}: another process took this step over; see persllm status", file=sys.stderr)
+        else:
+            print(f"error: {step.label}: {failure['message']}\n{failure['hint']}", file=sys.stderr)
+    print(f"to go on:\n  {verbs.command('annotate', args.overrides)}", file=sys.stderr)
+    return 2 if all(failure and failure["class"] == "config" for failure in failures) else 1
 
 
 def _drafts(step: Step, outputs: Path) -> Drafts:
@@ -138,14 +146,15 @@ def _reviewed(step: Step, artifacts: Path) -> dict[str, int]:
 def _show(step: Step, outputs: Path, now: bool) -> None:
     """Print what came of a persona's annotation, and what it cost where it was made just now."""
     from persllm import records
-    from persllm.records import PATTERNS, Item
+    from persllm.records import PATTERNS, Item, Reanswer
     from persllm.store import read_json
 
     directory = step.directory(outputs)
     items = records.read(Item, directory.artifacts / "items.jsonl")
+    again = records.read(Reanswer, directory.artifacts / "reanswers.jsonl")
     told: dict[str, Any] = read_json(directory.artifacts / "yield.json")
     console = verbs.console()
-    console.print(f"\n{step.label}: {verbs.many(len(items), 'item')}, {told['reanswers']} answers to another stage's")
+    console.print(f"\n{step.label}: {verbs.many(len(items), 'item')}, {len(again)} answers to another stage's")
     stages = list(dict.fromkeys(item.stage for item in items))
     table = verbs.table(["stage", *PATTERNS], right=PATTERNS)
     for stage in stages:
@@ -174,4 +183,6 @@ def _show(step: Step, outputs: Path, now: bool) -> None:
             f"asked this time: {cost['answers']} answers, {retries} retries, {cost['prompt_tokens']:,} prompt tokens "
             f"and {cost['completion_tokens']:,} of answers{money}"
         )
+    if now and cost.get("uncounted"):
+        console.print(f"{verbs.many(cost['uncounted'], 'answer')} without usage: their tokens are not counted above")
     console.print(f"files: {directory.artifacts}", soft_wrap=True)
