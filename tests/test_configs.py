@@ -1,5 +1,8 @@
 """Every file under conf/ is short, typed and usable."""
 
+import importlib
+import re
+
 import pytest
 
 from persllm import cli, compose, groups, plan
@@ -48,6 +51,8 @@ def test_help_shows_examples_and_every_option(capsys, monkeypatch, verb):
     told = capsys.readouterr().out
     assert leaving.value.code == 0
     assert f"persllm {verb}" in told.split("examples:")[1]
-    for group in GROUPS:
+    looked_at = getattr(importlib.import_module(f"persllm.verbs.{verb}"), "GROUPS", GROUPS)
+    assert set(re.findall(r"^  (\w+): ", told, flags=re.MULTILINE)) == set(looked_at)
+    for group in looked_at:
         for option in compose.options(group):
             assert option in told
