@@ -1,16 +1,17 @@
 """Nearest neighbours among unit vectors, for finding duplicates and for pairing.
 
-Up to ``EXACT`` vectors every product is computed. Above that, faiss looks through inverted lists of some 32 vectors,
-a byte a number, 16 of them a query, whose centres it finds through a graph. The centres are evenly spaced rows, moved
-twice into the mean of what lies nearest. Either way the cosines that decide and rank are computed anew, one by one and
-in double precision, and equal ones rank by row. Nothing is random, what builds a graph runs in one thread, and means
-are summed in order: results are the same from run to run and for any number of threads.
+Up to ``EXACT`` vectors every product is computed. Above that, faiss looks through inverted lists of some 256 vectors, a
+byte a number, 8 of them a query. The centres are evenly spaced rows, moved twice into the mean of what lies nearest.
+Queries that share a list are asked one after the other: what a list takes is bringing it from memory. Either way the
+cosines that decide and rank are computed anew, one by one and in double precision, and equal ones rank by row. Nothing
+is random, the nearest centres are found in one thread, and means are summed in order: results are the same from run to
+run and for any number of threads.
 
-Measured on the vectors of ``python -m benchmarks.scale``. Of 500,000, with near-duplicates planted at 0.96 to 0.99 and
-at 0.85 to 0.93, this finds 99.97 % and 99.8 %, and of the 6 nearest 99.6 %; without moving the centres, 32 lists a
-query found 99.5 %, 97.7 % and 92 % in twice the time. Graphs of all vectors lose more and take longer, on 100,000
-similar ones in one thread (to be the same twice): faiss's HNSW (M 16, ef 64, half precision) found 99.0 % of those
-at 0.95 and above in 31 s, usearch's 97.5 % in 28 s, and 99.1 % in 38 s with ef 128 in building; lists took 12 s.
+Measured on the vectors of ``python -m benchmarks.scale``, in one thread. Of a million, with near-duplicates planted at
+0.96 to 0.99 and at 0.85 to 0.93, this finds all and 99.3 %, and of the 6 nearest 98.6 %; of 100,000 all, all and
+99.7 %. Lists of 32 whose centres a graph finds (faiss's HNSW, M 16, ef 64) took 2.4 times as long for a million, for a
+vector's way through the graph grows with it, and found 99.2 % of both and 95 %. Graphs of all vectors lose more still:
+of 100,000 HNSW found 99.0 % of those at 0.95 and above, usearch's 99.1 %, each in three times the lists' time.
 """
 
 from __future__ import annotations
@@ -34,17 +35,21 @@ BLOCK = 1024
 """Queries at a time: bounds the memory for products, ``[BLOCK, EXACT]`` numbers of four bytes."""
 SAMPLED = 1000
 """At most this many queries measure the recall of a search that is not exact."""
-_LIST, _PROBES, _EF, _ROUNDS = 32, 16, 64, 2
+_LIST, _PROBES, _ROUNDS = 256, 8, 2
+_MOVING = 4
+"""One row in so many moves the centres."""
+_TOGETHER = 32 * BLOCK
+"""Queries that are put in order by their nearest centre."""
 _SPARE = 4
 """Neighbours beyond those asked for, which the lists' bytes may have put into a wrong order."""
 _SLACK = 1e-4
 """More than what single precision can be off by: candidates this far below a bound are looked at again."""
 
 
-def blocks(count: int) -> Iterator[slice]:
-    """Yield slices of at most ``BLOCK`` that cover ``range(count)``."""
-    for start in range(0, count, BLOCK):
-        yield slice(start, min(count, start + BLOCK))
+def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
+    """Yield slices of at most ``size`` that cover ``range(count)``."""
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))
 
 
 def cosines(left: Vectors, i: Rows, right: Vectors, j: Rows) -> Cosines:
@@ -102,8 +107,11 @@ class Neighbours:
         self._rows[self._count : self._count + len(rows)] = rows
         self._count += len(rows)
         if self._lists is not None:
+            import faiss
+
             for block in blocks(len(rows)):
-                self._lists.add_with_ids(self._vectors[rows[block]], rows[block])
+                with _one_thread(faiss):
+                    self._lists.add_with_ids(self._vectors[rows[block]], rows[block])
 
     def search(self, queries: Vectors, k: int, rows: Rows | None = None) -> tuple[Rows, Cosines]:
         """Return each query's k nearest of the added rows, nearest first, and their cosines.
@@ -119,7 +127,7 @@ class Neighbours:
         """
         count = len(queries) if rows is None else len(rows)
         found, near = np.full((count, k), -1, np.int64), np.full((count, k), -2.0)
-        for block in blocks(count) if self._count else ():
+        for block in blocks(count, BLOCK if self.exact else _TOGETHER) if self._count else ():
             asked = queries[block if rows is None else rows[block]]
             i, candidates = self._all(asked, k) if self._lists is None else self._probed(asked, k)
             _rank(i, candidates, cosines(asked, i, self._vectors, candidates), found[block], near[block])
@@ -136,9 +144,11 @@ class Neighbours:
 
     def _probed(self, queries: Vectors, k: int) -> tuple[Rows, Rows]:
         assert self._lists is not None
-        found = self._lists.search(queries, k + _SPARE)[1]
+        near, centres = _nearest(self._lists.quantizer, queries, self._lists.nprobe)
+        order = np.argsort(centres[:, 0], kind="stable")
+        found = self._lists.search_preassigned(queries[order], k + _SPARE, centres[order], near[order])[1]
         i, j = np.nonzero(found >= 0)
-        return i, found[i, j]
+        return order[i], found[i, j]
 
     def recall(self, queries: Vectors, k: int, cosine: float, rows: Rows | None = None) -> Recall | None:
         """Measure the search against all products, on at most ``SAMPLED`` queries, evenly spaced.
@@ -193,18 +203,19 @@ def _lists(vectors: Vectors, among: Rows) -> Any:
     width, count = vectors.shape[1], max(1, len(among) // _LIST)
     centres = vectors[among[np.linspace(0, len(among) - 1, count).astype(np.int64)]]
     for _ in range(_ROUNDS):
-        _move(centres, _graph(centres), vectors, among[::2])
+        _move(centres, vectors, among[::_MOVING])
     byte = faiss.ScalarQuantizer.QT_8bit
-    lists = faiss.IndexIVFScalarQuantizer(_graph(centres), width, count, byte, faiss.METRIC_INNER_PRODUCT, False)
+    lists = faiss.IndexIVFScalarQuantizer(_flat(centres), width, count, byte, faiss.METRIC_INNER_PRODUCT, False)
     # Of vectors, not of centres: what is learned is the range of the numbers.
     lists.train(vectors[among[:: max(1, len(among) // BLOCK)]])  # type: ignore[call-arg]
-    lists.nprobe = _PROBES
+    lists.nprobe = min(_PROBES, count)
     return lists
 
 
-def _move(centres: Vectors, graph: Any, vectors: Vectors, rows: Rows) -> None:
+def _move(centres: Vectors, vectors: Vectors, rows: Rows) -> None:
     """Move each centre into the direction of the mean of those rows that it is nearest to; one without stays."""
-    nearest = np.concatenate([graph.search(vectors[rows[block]], 1)[1][:, 0] for block in blocks(len(rows))])
+    index = _flat(centres)
+    nearest = np.concatenate([_nearest(index, vectors[rows[block]], 1)[1][:, 0] for block in blocks(len(rows))])
     order = np.argsort(nearest, kind="stable")
     moved, starts = np.unique(nearest[order], return_index=True)
     for centre, members in zip(moved, np.split(order, starts[1:]), strict=True):
@@ -212,15 +223,20 @@ def _move(centres: Vectors, graph: Any, vectors: Vectors, rows: Rows) -> None:
         centres[centre] = mean / max(float(np.linalg.norm(mean)), 1e-6)
 
 
-def _graph(centres: Vectors) -> Any:
-    """Return a faiss graph of the centres. Built by more threads than one, it would not be the same twice."""
+def _flat(centres: Vectors) -> Any:
     import faiss
 
-    graph = faiss.IndexHNSWFlat(centres.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction = graph.hnsw.efSearch = _EF
+    index = faiss.IndexFlatIP(centres.shape[1])
+    index.add(centres)  # type: ignore[call-arg]
+    return index
+
+
+def _nearest(centres: Any, queries: Vectors, k: int) -> tuple[Vectors, Rows]:
+    """Return the cosines and the numbers of each query's k nearest centres, the same for any number of threads."""
+    import faiss
+
     with _one_thread(faiss):
-        graph.add(centres)  # type: ignore[call-arg]
-    return graph
+        return centres.search(queries, k)
 
 
 @contextlib.contextmanager
