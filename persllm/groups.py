@@ -50,7 +50,8 @@ def describe(width: int, groups: Sequence[str]) -> str:
     defaults = default_options()
     lines = []
     for group in groups:
-        lines += textwrap.wrap(f"{group}: {GROUPS_HELP[group]}", width - 2, initial_indent="  ", subsequent_indent="    ")
+        told = f"{group}: {GROUPS_HELP[group]}"
+        lines += textwrap.wrap(told, width - 2, initial_indent="  ", subsequent_indent="    ")
         for option in option_names(group):
             mark = "*" if defaults.get(group) == option else " "
             start = f"   {mark} {option:<15} "
