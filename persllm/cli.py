@@ -69,7 +69,8 @@ def _parser(verb: str, module: ModuleType, width: int) -> argparse.ArgumentParse
             help="choose an option (method=sft), set a value (pairs.rank=8), sweep (seed=0,1 or range(0,3))",
         )
         told = describe(width, getattr(module, "GROUPS", tuple(GROUPS_HELP)))
-        parser.epilog = f"{parser.epilog}\n\nconfig groups and their options, as GROUP=OPTION (* is the default):\n{told}"
+        head = "config groups and their options, as GROUP=OPTION (* is the default)"
+        parser.epilog = f"{parser.epilog}\n\n{head}:\n{told}"
     return parser
 
 
