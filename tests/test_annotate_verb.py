@@ -1,6 +1,7 @@
 """What ``persllm annotate`` tells of personas that fail, and the context of a local model that also sees."""
 
 import argparse
+import contextlib
 import shutil
 import types
 
@@ -11,7 +12,7 @@ from test_annotators import make_raw, words
 from transformers import Gemma3Config
 
 from persllm import cli, compose, plan
-from persllm.annotators import REFUSED, Request
+from persllm.annotators import REFUSED, Request, construct
 from persllm.annotators.local import Local
 from persllm.execute import Outcome
 from persllm.language_model import load_tokenizer
@@ -62,3 +63,19 @@ def test_a_model_that_also_sees_says_how_long_a_prompt_may_be(tmp_path):
     ((index, answer),) = local.answer([request], set(), lambda: True)
     assert (index, answer.finish_reason, local.tries) == (0, REFUSED, 1)
     assert "8 of answer are more than the model's context of 9" in answer.text
+
+
+def test_the_bar_advances_with_every_answer_and_ends_full(tmp_path, monkeypatch):
+    shown = {}
+
+    @contextlib.contextmanager
+    def bar(total, label):
+        moves = shown[label] = []
+        yield moves.append
+        assert sum(moves) == total
+
+    monkeypatch.setattr(construct, "bar", bar)
+    with Scribe() as scribe:
+        assert cli.main(["annotate", *words(scribe, make_raw(tmp_path), tmp_path / "out", *FEW)]) == 0
+    assert set(shown) == {"questions", "responses", "reanswers"}
+    assert all(moves.count(1) == sum(moves) for moves in shown.values())

@@ -327,7 +327,7 @@ def test_no_items_are_refused_in_words(planted):
 
 
 def test_an_empty_part_is_refused(lab):
-    with pytest.raises(AssertionError, match=r"part of scrooge is empty; annotate more items or change split\.test"):
+    with pytest.raises(AssertionError, match=r"part of scrooge is empty; its items must be of more paragraphs"):
         lab.run(lab.cell("prompt_none", "split.leak_cosine=0.01").generate.inputs["split"])
 
 

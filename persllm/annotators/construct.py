@@ -203,10 +203,9 @@ class Construction:
         with bar(len(tasks), f"{step}s") as progress:
             for attempt in range(self.config["attempts"]):
                 broken: list[tuple[Task[T], str, Answer]] = []
-                for task, answer in zip(left, self._answers(left, attempt), strict=True):
+                for task, answer in zip(left, self._answers(left, attempt, progress), strict=True):
                     try:
                         found[task.id] = task.read(answer)
-                        progress(1)
                     except reading.Broken as error:
                         broken.append((task, str(error), answer))
                         self.made.broken[f"{step}: {error}"] += 1
@@ -216,13 +215,16 @@ class Construction:
                 left = [task for task, _, answer in broken if answer.finish_reason != REFUSED]
                 if not left:
                     break
+                progress(-len(left))
         return {task.id: found[task.id] for task in tasks if task.id in found}
 
-    def _answers(self, tasks: list[Task[T]], attempt: int) -> list[Answer]:
+    def _answers(self, tasks: list[Task[T]], attempt: int, progress: Callable[[int], None]) -> list[Answer]:
         decoding = {"temperature": self.config["temperature"], "max_tokens": self.config["max_tokens"]}
         # Two tasks with the same words are one request.
         requests = {self.answers.key(r): r for task in tasks if (r := Request(task.messages, attempt, **decoding))}
         known = {name: answer for name, r in requests.items() if (answer := self.answers.get(r)) is not None}
+        # Tasks of one request advance together, when all is known.
+        progress(len(known))
         if len(known) < len(requests):
             self.purse.require_left()
             names = list(requests)
@@ -232,10 +234,12 @@ class Construction:
                     if answer.finish_reason != REFUSED:
                         self.answers.put(requests[names[index]], answer)
                     self.purse.pay(answer)
+                    progress(1)
                 # A batch is made whole, kept answers too: what is kept counts.
                 known.setdefault(names[index], answer)
             if len(known) < len(requests):
                 self.purse.require_left()
+        progress(len(tasks) - len(requests))
         for answer in known.values():
             if answer.prompt_tokens is None or answer.completion_tokens is None:
                 self.made.uncounted += 1

@@ -70,6 +70,8 @@ def warnings(data: Data) -> list[str]:
     told = list(data.notes)
     found = counts(data)
     for stage, count in found.items():
+        if data.kind == "pack" and not count["knowledge_material"]:
+            told.append(f"stage {stage!r} has no knowledge: its questions can only be about what is said")
         if data.kind == "pack" and count["speech_material"] < SPARSE:
             told.append(
                 f"stage {stage!r} is sparse: {count['speech_material']} speech paragraphs, fewer than {SPARSE}; "

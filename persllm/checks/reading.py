@@ -132,6 +132,9 @@ def _pack(root: Path) -> Data:
     settled = reviews.apply(found.items, found.reanswers, log)
     data = Data(root.name, "pack", root, found.card, found.materials, settled.items, settled.reanswers)
     data.places = found.places
+    unnamed = sorted({path.parent.name for path in root.glob("*/*.txt")} - set(found.card.stages))
+    if unnamed and found.card.source is None:
+        data.notes.append(f"persona.yaml names no stage {', '.join(map(repr, unnamed))}: what lies there is not read")
     if log and found.items:
         counts = ", ".join(f"{count} {decision}" for decision, count in settled.counts.items() if count)
         data.notes.append(f"its {reviews.FILE} is applied, as a study does: {counts}")

@@ -116,5 +116,6 @@ def _no_item(name: str, made: Made) -> dict[str, str]:
         return {"message": message, "hint": hint}
     usual = ", ".join(f"{count} x {reason}" for reason, count in made.broken.most_common(3))
     message = f"{name} wrote no item that can be read, of {made.asked['question']} asked for: {usual}"
-    hint = "every answer is kept; take a stronger model (annotate.model), raise annotate.attempts, or, where answers "
-    return {"message": message, "hint": hint + "are cut, annotate.max_tokens, and run it again"}
+    hint = "every answer is kept, and would be taken again: take a stronger model (annotate.model), raise "
+    hint += "annotate.attempts or, where answers are cut, annotate.max_tokens; a server that was mended wants another "
+    return {"message": message, "hint": hint + "annotate.model or outputs"}

@@ -151,7 +151,7 @@ def run(ctx: Context) -> None:
         if not kept:
             raise UserError(
                 f"the {name} part of {items[0].persona} is empty; "
-                "annotate more items or change split.test and split.dev"
+                "its items must be of more paragraphs (near-duplicates count as one), or change split.test, split.dev"
             )
         records.write(ctx.out / f"{name}.jsonl", kept)
     fallen = made.duplicates.keys() | made.near_duplicates.keys()
