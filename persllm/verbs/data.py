@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """  persllm data check scrooge                    a shipped pack
   persllm data check mine/heathcliff            a folder with persona.yaml
   persllm data check mine/heathcliff annotate=local  the items a model wrote
-  persllm data check scrooge ottoline           and can their voices be told apart?
+  persllm data check scrooge ottoline           are their voices told apart?
   persllm data check chats.parquet              general data
   persllm data check outputs/split/scrooge-1a2b3c4d    a finished split"""
 GROUPS = ("model", "annotate", "split", "general")

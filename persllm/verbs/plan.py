@@ -19,7 +19,7 @@ EXAMPLES = """  persllm plan                                  the quickstart stu
   persllm plan method=prompt_rag,persllm seed='range(0,3)'
   persllm plan pairs.rank=8                     what a change would re-run
   persllm plan strategy=zero2 strategy.memory_gib=80    what would fit
-  persllm plan --scaling                        ZeRO on 8 to 1,024 GPUs, on paper
+  persllm plan --scaling                        ZeRO on 8 to 1,024 GPUs
   persllm plan --json | head                    every step, for programs"""
 
 ORDER = ("to run", "failed", "running", "cached")
