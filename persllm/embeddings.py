@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,16 +40,19 @@ def _embed_one(text: str, embedder: str) -> Vectors:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute in one thread: a sentence is too little to share, and threads that wait for each other cost more."""
-    import torch
+def one_thread(get: Callable[[], int], put: Callable[[int], None]) -> Iterator[None]:
+    """Let a library compute in one thread meanwhile.
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    Args:
+        get: returns its number of threads.
+        put: sets it.
+    """
+    threads = get()
+    put(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        put(threads)
 
 
 def embed(texts: list[str], embedder: str) -> Vectors:
@@ -61,7 +64,10 @@ def embed(texts: list[str], embedder: str) -> Vectors:
         texts: any texts, at least one; each is cut at the embedder's maximum length.
         embedder: ``package:NAME`` (its folder ``model/``), a folder, or a hub id.
     """
-    with _one_thread():
+    import torch
+
+    # A sentence is too little to share, and threads that wait for each other cost more.
+    with one_thread(torch.get_num_threads, torch.set_num_threads):
         first = _embed_one(texts[0], embedder)
         found = np.empty((len(texts), len(first)), np.float32)
         for row, text in enumerate(texts):

@@ -16,7 +16,6 @@ of 100,000 HNSW found 99.0 % of those at 0.95 and above, usearch's 99.1 %, each 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from persllm.embeddings import Vectors
+from persllm.embeddings import Vectors, one_thread
 
 Rows = npt.NDArray[np.int64]
 Cosines = npt.NDArray[np.float64]
@@ -110,7 +109,7 @@ class Neighbours:
             import faiss
 
             for block in blocks(len(rows)):
-                with _one_thread(faiss):
+                with one_thread(faiss.omp_get_max_threads, faiss.omp_set_num_threads):
                     self._lists.add_with_ids(self._vectors[rows[block]], rows[block])
 
     def search(self, queries: Vectors, k: int, rows: Rows | None = None) -> tuple[Rows, Cosines]:
@@ -235,15 +234,5 @@ def _nearest(centres: Any, queries: Vectors, k: int) -> tuple[Vectors, Rows]:
     """Return the cosines and the numbers of each query's k nearest centres, the same for any number of threads."""
     import faiss
 
-    with _one_thread(faiss):
+    with one_thread(faiss.omp_get_max_threads, faiss.omp_set_num_threads):
         return centres.search(queries, k)
-
-
-@contextlib.contextmanager
-def _one_thread(faiss: Any) -> Iterator[None]:
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from persllm.checks.reading import PARTS, Data, Text
+from persllm.checks.reading import Data, Text
 from persllm.duplicates import greedy
 from persllm.embeddings import embed
 from persllm.neighbours import Neighbours, Rows
+from persllm.parts import PARTS
 from persllm.schema import Split
 from persllm.steps import split
 

@@ -14,11 +14,10 @@ from persllm.chats.files import SUFFIXES, data_files, rows
 from persllm.chats.turns import EXPECTED, Skip, Turn, first_turn
 from persllm.errors import UserError, did_you_mean
 from persllm.packs import Card
+from persllm.parts import PARTS
 from persllm.problems import Problems
 from persllm.records import GeneralItem, Item, Material, Reanswer
 from persllm.schema import General
-
-PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
