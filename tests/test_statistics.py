@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from persllm import statistics
-from persllm.statistics import Resampler
+from persllm.statistics import Resampler, permutation
 
 
 def interval_of(values, clusters, resampler, groups=None):
@@ -59,7 +59,7 @@ def test_monte_carlo_sign_flip_is_near_the_exact_one_and_never_zero(monkeypatch)
     random = np.random.default_rng(3)
     differences, clusters = random.normal(0.4, 1, 36), np.arange(36) % 12
     exact = statistics.sign_flip_p(differences, clusters, 1, 0)
-    monkeypatch.setattr(statistics, "EXACT_CLUSTERS", 0)
+    monkeypatch.setattr(permutation, "EXACT_CLUSTERS", 0)
     assert statistics.sign_flip_p(differences, clusters, 20_000, 0) == pytest.approx(exact, abs=0.01)
     assert statistics.sign_flip_p(np.ones(36), np.arange(36), 99, 0) == 1 / 100
 

@@ -1,4 +1,4 @@
-"""Intervals, tests and power for paired items in clusters; numpy only, seeded, indifferent to the order of rows.
+"""The two-level bootstrap over clusters and seeds: seeded, indifferent to the order of rows.
 
 Arrays: ``values`` is items x seeds with NaN where a value is missing; ``groups`` and ``clusters`` number each item's
 persona and its cluster (persona and material). Seeds are a second level: the seeds of one persona are drawn once per
@@ -7,9 +7,7 @@ resample and shared by its clusters, because one trained model answers all of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +15,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-EXACT_CLUSTERS = 12
-"""Up to this many clusters every sign pattern is enumerated."""
-_BLOCK = 1000
+BLOCK = 1000
+"""Resamples handled at a time, which bounds the memory."""
 
 
 class Resampler:
@@ -74,6 +71,12 @@ def resampled_item_means(values: Floats, groups: Ints, resampler: Resampler) -> 
 def bootstrap_interval(means: Floats, clusters: Ints, resampler: Resampler, confidence: float) -> tuple[float, float]:
     """Return the percentile interval of the mean over items when whole clusters are resampled.
 
+    Few clusters make it too narrow. Measured with 10,000 simulated studies of two items a cluster, nominal 95 %: normal
+    values covered 0.900 at 10 clusters, 0.923 at 20, 0.935 at 30, 0.939 at 60, 0.948 at 120; differences of two 0/1
+    values 0.935, 0.942, 0.948, 0.953, 0.949. Below 30 clusters ask for ``expanded_confidence``: the same normal values
+    then cover 0.943, 0.946, 0.950, 0.946, 0.951. A rate of 0.95 needs more clusters than either mends: 0.92 at 60.
+    Three seeds that differ much are too few to resample: see ``mixed_difference``.
+
     Args:
         means: resamples x items (or one row for all resamples), NaN for items to leave out.
         clusters: each item's cluster number.
@@ -93,8 +96,8 @@ def bootstrap_interval(means: Floats, clusters: Ints, resampler: Resampler, conf
         total, count = counts @ np.bincount(index, weights=means[0]), counts @ np.bincount(index)
     else:
         total, count = np.empty(resampler.resamples), np.empty(resampler.resamples)
-        for start in range(0, resampler.resamples, _BLOCK):
-            block = slice(start, start + _BLOCK)
+        for start in range(0, resampler.resamples, BLOCK):
+            block = slice(start, start + BLOCK)
             weights, known = counts[block][:, index], np.isfinite(means[block])
             total[block] = (weights * np.where(known, means[block], 0.0)).sum(axis=1)
             count[block] = (weights * known).sum(axis=1)
@@ -108,54 +111,3 @@ def cluster_sums(values: Floats, clusters: Ints) -> Floats:
     """Return the sum of ``values`` in each cluster, in order of the cluster numbers."""
     _, index = np.unique(clusters, return_inverse=True)
     return np.bincount(index, weights=values).astype(np.float64)
-
-
-def sign_flip_p(differences: Floats, clusters: Ints, resamples: int, seed: int) -> float:
-    """Return the two-sided p of the null that each cluster's summed difference is symmetric about zero.
-
-    Exact up to ``EXACT_CLUSTERS`` clusters, else Monte Carlo as ``(1 + count) / (1 + resamples)``. NaN without items.
-    """
-    if not len(differences):
-        return np.nan
-    sums = cluster_sums(differences, clusters)
-    bar = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
-    if len(sums) <= EXACT_CLUSTERS:
-        bits = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1
-        return float(np.mean(np.abs((1 - 2 * bits) @ sums) >= bar))
-    random = np.random.default_rng([seed, 3, len(sums)])
-    count = 0
-    for start in range(0, resamples, _BLOCK):
-        signs = random.integers(0, 2, size=(min(_BLOCK, resamples - start), len(sums)))
-        count += int((np.abs((1 - 2 * signs) @ sums) >= bar).sum())
-    return (1 + count) / (1 + resamples)
-
-
-def clustered_standard_error(values: Floats, clusters: Ints) -> float:
-    """Return the cluster-robust standard error of a mean over items (arXiv 2411.00640).
-
-    With the small-sample factor K / (K - 1), so that clusters of one item each give the usual standard error.
-    NaN for fewer than two clusters.
-    """
-    if not len(values):
-        return np.nan
-    sums = cluster_sums(values - values.mean(), clusters)
-    if len(sums) < 2:
-        return np.nan
-    return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(values))
-
-
-def detectable_difference(standard_error: float, confidence: float, power: float) -> float:
-    """Return the smallest true difference that a two-sided test at ``1 - confidence`` finds with ``power``."""
-    normal = NormalDist()
-    return (normal.inv_cdf(1 - (1 - confidence) / 2) + normal.inv_cdf(power)) * standard_error
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values; NaN (no test) stays NaN and does not count."""
-    order = sorted((i for i, p in enumerate(p_values) if np.isfinite(p)), key=lambda i: p_values[i])
-    adjusted = [np.nan] * len(p_values)
-    running = 0.0
-    for rank, i in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * p_values[i]))
-        adjusted[i] = running
-    return adjusted
