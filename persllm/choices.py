@@ -14,6 +14,19 @@ class Recipe(StrEnum):
     profile = "profile"
     few_shot = "few_shot"
     retrieval = "retrieval"
+    long_context = "long_context"
+    self_refine = "self_refine"
+
+
+class Scope(StrEnum):
+    """Of which stages a prompt may show paragraphs."""
+
+    life = "life"
+    """Of all: plain retrieval, which may tell a stage its own future."""
+    past = "past"
+    """Of this stage and those before it (arXiv 2405.18027 cuts off what is shown so)."""
+    stage = "stage"
+    """Of this stage alone."""
 
 
 class TemporalLabel(StrEnum):
@@ -22,6 +35,15 @@ class TemporalLabel(StrEnum):
     none = "none"
     text = "text"
     token = "token"
+
+
+class PairKind(StrEnum):
+    """Whose answer a preference pair rejects."""
+
+    cross_persona = "cross_persona"
+    """Another persona's."""
+    cross_stage = "cross_stage"
+    """Another life stage's."""
 
 
 class Adapter(StrEnum):
@@ -62,6 +84,14 @@ class AnnotatorKind(StrEnum):
     """Who writes the items."""
 
     recorded = "recorded"
+    local = "local"
+    api = "api"
+
+
+class JudgeKind(StrEnum):
+    """Who judges replies."""
+
+    none = "none"
     local = "local"
     api = "api"
 

@@ -26,6 +26,7 @@ VERBS = {
     "compare": "print the table and the contrasts of a study",
     "report": "render the page of a study from what is done",
     "chat": "talk to a personified model in the terminal",
+    "converse": "let personas, or stages of one, talk to each other",
     "data": "check packs and data sets: faults, duplicates, leakage, voice",
     "doctor": "check versions, the embedded model, memory and folders",
 }

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from persllm import validate
+from persllm import study_keys, validate
 from persllm.errors import UserError, did_you_mean
 from persllm.groups import CONF
 from persllm.schema import GROUPS, Config, Persona, Study
@@ -158,6 +158,8 @@ def _set(cfg: DictConfig, key: str, value: Any) -> bool:
             node = node[part]
             if node is None:
                 return False
+    if isinstance(value, dict) and isinstance(node, DictConfig) and node[parts[-1]] is None:
+        raise UserError(f"{key}={value}: this section is switched off (null) here; choose a method that has it")
     try:
         # A section keeps the fields that are not named; a mapping of the user's own keys is replaced.
         section = isinstance(value, dict) and OmegaConf.get_type(node, parts[-1]) is not dict
@@ -231,6 +233,11 @@ def _resolve(request: Request) -> Resolved:
             _set(base, key, value)
     study = OmegaConf.to_object(base.study)
     assert isinstance(study, Study)
+    _check_groups(study)
+    study_keys.check_fixed(study)
+    fixed, told = study_keys.without_chosen(study.values, groups)
+    notes += told
+    groups = study.groups | groups
 
     def chosen(group: str, default: list[str]) -> list[str]:
         if group in request.axes:
@@ -251,11 +258,10 @@ def _resolve(request: Request) -> Resolved:
             )
         notes.append(f"baseline {study.baseline} is not among the arms; {study.arms[0]} takes its place")
         study.baseline = study.arms[0]
-    axes = {**study.sweep, **{k: v for k, v in request.axes.items() if k not in ("method", "persona")}}
-    for key in axes:
-        if key in GROUPS:
-            raise UserError(f"{key}: only method, persona and values can be swept; e.g. sweep {key}.FIELD=1,2")
     values = {k: v for k, v in request.values.items() if not k.startswith("study.") and k != "seed"}
+    axes = {k: v for k, v in study.sweep.items() if k not in values}
+    axes |= {k: v for k, v in request.axes.items() if k not in ("method", "persona")}
+    study_keys.check_swept(axes)
     if "persona.pack" in values or "persona.pack" in axes:
         raise UserError("persona.pack: a pack is chosen by persona=NAME or persona=PATH")
 
@@ -269,6 +275,13 @@ def _resolve(request: Request) -> Resolved:
     used: dict[str, int] = dict.fromkeys((*values, *axes), 0)
     for method in study.arms:
         cfg = _compose(groups | {"method": method})
+        alone = {k: v for k, v in study.arm_values.get(method, {}).items() if k not in used}
+        for key, value in fixed.items():
+            if key not in used and key not in alone:
+                _set(cfg, key, value)
+        for key, value in alone.items():
+            if not _set(cfg, key, value):
+                raise UserError(f"study.arm_values.{method}: {key} has no effect, its section is null in this arm")
         for key, value in values.items():
             used[key] += _set(cfg, key, value)
         own = []
@@ -283,6 +296,7 @@ def _resolve(request: Request) -> Resolved:
             variant = tuple(zip((key for key, _ in own), point, strict=True))
             for key, value in variant:
                 _set(cfg, key, value)
+            study_keys.check_epochs(cfg, method, alone | values | dict(variant))
             cells += _cells(cfg, method, variant, study, packs, "persona.stages" in used)
     for key, arms in used.items():
         if not arms:
@@ -291,6 +305,18 @@ def _resolve(request: Request) -> Resolved:
             notes.append(f"{key} applies to {arms} of {len(study.arms)} arms")
     validate.check([cell.config for cell in cells])
     return Resolved(study, cells, notes)
+
+
+def _check_groups(study: Study) -> None:
+    """Raise where a study fixes values of no method, or what is no group of its own choosing."""
+    allowed = [group for group in GROUPS if group not in ("method", "persona", "study")]
+    for arm in study.arm_values:
+        if arm not in options("method"):
+            known = options("method")
+            raise UserError(f"study.arm_values: no method {arm!r}{did_you_mean(arm, known)} ({', '.join(known)})")
+    for group in study.groups:
+        if group not in allowed:
+            raise UserError(f"study.groups: no group {group!r}{did_you_mean(group, allowed)} ({', '.join(allowed)})")
 
 
 def _once(key: str, values: list[Any]) -> None:

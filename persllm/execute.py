@@ -26,7 +26,8 @@ from persllm.errors import UserError
 from persllm.finish import StudyRecord, finish, record
 from persllm.identity import fingerprint
 from persllm.memory import peak_bytes, release_freed_memory, reset_peak
-from persllm.plan import Plan, Step
+from persllm.nodes import Step
+from persllm.plan import Plan
 from persllm.steps import VERSIONS
 from persllm.stop import Interrupted, graceful_stop, lease_lost, reason, stop_asked, stop_when, stopped_by
 from persllm.store import Lease, LeaseLost, StepDir, read_json, write_json

@@ -10,7 +10,7 @@ from typing import Any
 from persllm.identity import canonical
 from persllm.store import read_json
 
-ALIKE_AT_ANY_SIZE = ("materials", "annotate", "split", "pairs", "compare", "report")
+ALIKE_AT_ANY_SIZE = ("materials", "annotate", "split", "pairs", "steer", "probe", "score", "compare", "report")
 """Steps of which one takes about as long as another, whatever it reads."""
 
 Kind = tuple[Any, ...]
@@ -23,6 +23,8 @@ def _kind(name: str, config: dict[str, Any], local: dict[str, Any]) -> Kind:
     return (
         name,
         config.get("objective"),
+        config.get("metric"),
+        config.get("limit"),
         canonical([model.get("identity"), model.get("dtype")]),
         *(strategy.get(key) for key in ("kind", "devices", "nodes")),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from persllm.identity import differences
-from persllm.plan import Step
+from persllm.nodes import Step
 from persllm.store import read_json
 
 _ALIKE = 8

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from persllm.compose import Cell, Resolved
-from persllm.plan import Plan, PlannedCell, Step, make_step, plain
+from persllm.nodes import Step, make_step, plain
+from persllm.plan import Plan, PlannedCell
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,12 @@ class StudyRecord:
     """The study's folder under outputs/studies/."""
     fingerprint: str
     primary: str
+    metrics: list[str]
+    """Modules of persllm.metrics, in the order in which their numbers are shown."""
     compare: dict[str, Any]
     """The section ``compare`` of the configuration."""
+    ladder: bool
+    """Whether each tuned arm is also contrasted with the tuned arm before it."""
     track: dict[str, Any]
     """What its steps tell W&B: mode, project, entity, group."""
     cells: list[dict[str, Any]]
@@ -40,7 +45,9 @@ def record(plan: Plan) -> StudyRecord:
         folder=plan.name,
         fingerprint=plan.fingerprint,
         primary=study.primary,
+        metrics=list(dict.fromkeys(name for cell in plan.cells for name in cell.cell.config.evaluate.metrics)),
         compare=plain(plan.resolved.config.compare),
+        ladder=study.ladder,
         track={"mode": track.mode.value, "project": track.project, "entity": track.entity, "group": plan.name},
         cells=[_row(planned, plan.resolved) for planned in plan.cells],
         steps={step.id: step.fingerprint for step in plan.steps},
@@ -68,13 +75,30 @@ def _row(planned: PlannedCell, resolved: Resolved) -> dict[str, Any]:
         "tuned": cell.config.method.tune is not None,
         "baseline": baseline_of(cell, resolved),
         "evaluate": planned.evaluate.id,
+        "scores": {step.config["metric"]: step.id for step in planned.scores},
         "generate": planned.generate.id,
+        "steer": [step.id for role, step in planned.generate.inputs.items() if role == "steer"],
         "train": [step.id for step in planned.train],
+        **({"judge": planned.judge.id} if planned.judge else {}),
     }
 
 
+def _base(cell: dict[str, Any]) -> list[str]:
+    """Return the steps without which a cell is not there at all."""
+    return [cell["evaluate"], cell["generate"], *cell["train"], *cell["steer"]]
+
+
 def _parts(cell: dict[str, Any]) -> list[str]:
-    return [cell["evaluate"], cell["generate"], *cell["train"]]
+    return [*_base(cell), *cell["scores"].values()]
+
+
+def _scored(cell: dict[str, Any], whole: set[str]) -> dict[str, Any]:
+    """Return a cell with those of its metrics that were scored."""
+    return cell | {"scores": {metric: step for metric, step in cell["scores"].items() if step in whole}}
+
+
+def _cell_name(cell: dict[str, Any]) -> str:
+    return f"{cell['arm']} {cell['persona']} s{cell['seed']}"
 
 
 def known_step(id: str, fingerprint: str) -> Step:
@@ -84,18 +108,35 @@ def known_step(id: str, fingerprint: str) -> Step:
 
 
 def finish(study: StudyRecord, outputs: Path) -> tuple[Step, Step]:
-    """Return the compare and report steps over the cells that are whole on disk; the others are named as missing."""
+    """Return the compare and report steps over the cells that are whole on disk; the others are named as missing.
+
+    A score step that is not done takes only its metric away; a judge step that is not done stands under ``unjudged``.
+    """
     steps = {id: known_step(id, fingerprint) for id, fingerprint in study.steps.items()}
     whole = {id for id, step in steps.items() if step.directory(outputs).is_done()}
-    done = [cell for cell in study.cells if whole.issuperset(_parts(cell))]
-    absent = [cell for cell in study.cells if not whole.issuperset(_parts(cell))]
+    done = [_scored(cell, whole) for cell in study.cells if whole.issuperset(_base(cell))]
+    absent = [_cell_name(cell) for cell in study.cells if not whole.issuperset(_base(cell))]
+    absent += [
+        f"{_cell_name(cell)}: {metric}"
+        for cell in study.cells
+        if whole.issuperset(_base(cell))
+        for metric, step in cell["scores"].items()
+        if step not in whole
+    ]
     config = {
         "study": study.study,
         "cells": done,
-        "missing": [f"{cell['arm']} {cell['persona']} s{cell['seed']}" for cell in absent],
+        "missing": absent,
         "primary": study.primary,
+        "metrics": study.metrics,
         "compare": study.compare,
+        "ladder": study.ladder,
     }
     inputs = {id: steps[id] for cell in done for id in _parts(cell)}
+    judges = list(dict.fromkeys(cell["judge"] for cell in study.cells if "judge" in cell))
+    if judges:
+        config["judges"] = [id for id in judges if id in whole]
+        config["unjudged"] = [id for id in judges if id not in whole]
+        inputs |= {id: steps[id] for id in config["judges"]}
     compare = make_step("compare", study.study, config, inputs)
     return compare, make_step("report", study.study, {"study": study.study}, {"compare": compare, **inputs})

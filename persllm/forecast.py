@@ -11,7 +11,7 @@ from persllm.sizing import Memory
 from persllm.training.estimate import GIB, SHARE
 
 if TYPE_CHECKING:
-    from persllm.plan import Step
+    from persllm.nodes import Step
 
 WIDTH = 80
 

@@ -20,6 +20,7 @@ GROUPS_HELP: dict[str, str] = {
     "pairs": "automatic preference pairs",
     "generate": "decoding, the same for every arm",
     "evaluate": "which metrics are computed",
+    "judge": "who scores and ranks replies against the recorded answers",
     "compare": "intervals and tests",
     "strategy": "how training is spread over devices",
     "launch": "where steps run",

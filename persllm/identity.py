@@ -28,10 +28,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tree_sha256(root: Path, patterns: tuple[str, ...], without: str = "") -> str:
-    """Return the hex sha256 over the relative names and bytes of a folder's files that match, but one so named."""
+def tree_sha256(root: Path, patterns: tuple[str, ...], without: tuple[str, ...] = ()) -> str:
+    """Return the hex sha256 over the relative names and bytes of a folder's files that match, but those so named."""
     digest = hashlib.sha256()
-    for path in sorted({p for pattern in patterns for p in root.glob(pattern) if p.is_file() and p.name != without}):
+    for path in sorted(
+        {p for pattern in patterns for p in root.glob(pattern) if p.is_file() and p.name not in without}
+    ):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + file_sha256(path).encode())
     return digest.hexdigest()
 

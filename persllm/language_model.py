@@ -146,6 +146,11 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> lis
     return tokenizer(str(text), add_special_tokens=False)["input_ids"]
 
 
+def positions(model: Any) -> int | None:
+    """Return how many tokens a model was made to read; None where its configuration does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the token ids of plain text."""
     return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persllm import cards, pack_items, reviews
+from persllm import cards, pack_items, pack_probes, reviews
 from persllm.cards import Card, Source, Stage, Trait
 from persllm.errors import UserError, did_you_mean
 from persllm.identity import tree_sha256
@@ -27,12 +27,13 @@ __all__ += ["load_card", "load_items", "load_materials", "look", "require_unchan
 
 SHIPPED = Path(__file__).parent / "personas"
 FILES = ("persona.yaml", "*.txt", "*.jsonl", "*/*.txt", "*/*.jsonl")
-"""What a pack is made of: its card, long text, paragraphs, items and re-answers, and reviews."""
+"""What a pack is made of: its card, long text, paragraphs, items and re-answers, and reviews; not its probes, from
+which nothing is trained (see ``persllm.pack_probes``)."""
 
 
 def sha256(root: Path) -> str:
     """Return the hex sha256 of a pack's content; its reviews are no part of it (see ``persllm.reviews.effect``)."""
-    return tree_sha256(root, FILES, without=reviews.FILE)
+    return tree_sha256(root, FILES, without=(reviews.FILE, *pack_probes.NAMES))
 
 
 def require_unchanged(root: Path, planned: str) -> None:

@@ -134,6 +134,26 @@ class Score:
     value: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Telling:
+    """What an arm made of one probe in one sample (see ``persllm.probes``).
+
+    ``replies`` are its responses by turn, None where a reply broke the format; ``texts`` the same as they were
+    generated, analyses included. ``likelihoods`` are by turn and option: total in nats, and tokens. ``forgotten`` is
+    how many of the oldest turns no longer fitted before the last reply.
+    """
+
+    probe_id: str
+    sample: int
+    replies: list[str | None]
+    texts: list[str]
+    likelihoods: list[list[list[float]]]
+    forgotten: int
+    prompt_tokens: int
+    tokens: int
+    seconds: float
+
+
 T = TypeVar("T")
 
 

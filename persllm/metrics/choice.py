@@ -10,11 +10,24 @@
 - character_accuracy: gold against the base model's answer without any persona. Shows whether the character is preferred
   to the assistant. A prompted arm is asked to prefer a text over one that its own weights wrote, which is hard for it
   by construction: read it as a measure of what must be overcome, not of skill.
+
+A tuned arm that learnt from preferences learnt from these very kinds of them, on other items: gold over another
+persona's answer, over another stage's. For such an arm these are held-out accuracies of its own training objective.
+Read them beside what no arm is trained on: induction, moments, consistency.
 """
 
-from persllm.metrics import Values, View, prefers_gold, prefers_gold_over_prior
+from persllm.metrics import HELD_OUT, Metric, Values, View, prefers_gold, prefers_gold_over_prior
 
+FAMILY = HELD_OUT
 OPTIONS = ("gold", "other_persona", "other_stage", "generic")
+_UNIT = "share of items"
+METRICS = {
+    "who_accuracy": Metric("Who accuracy", _UNIT),
+    "when_accuracy": Metric("When accuracy", _UNIT),
+    "who_accuracy_pmi": Metric("Who accuracy, prior subtracted", _UNIT),
+    "when_accuracy_pmi": Metric("When accuracy, prior subtracted", _UNIT),
+    "character_accuracy": Metric("Character accuracy", _UNIT),
+}
 
 
 def compute(view: View) -> Values:

@@ -6,9 +6,11 @@ Cannot show: whether the arm's own replies are good, nor knowledge apart from st
 prose is favoured over one that only reads it, also where the wording and not the character is what it learned.
 """
 
-from persllm.metrics import Values, View
+from persllm.metrics import HELD_OUT, Metric, Values, View
 
+FAMILY = HELD_OUT
 OPTIONS = ("gold",)
+METRICS = {"gold_log_likelihood": Metric("Gold log-likelihood", "nats per token")}
 
 
 def compute(view: View) -> Values:

@@ -1,15 +1,23 @@
-"""False premises accepted, true premises denied: both lower is better, chance is 0.5.
+"""Asked with a false or a true premise, is the recorded answer likelier than that to its twin? Relevance decides.
 
 The twins share material, persona and stage and differ in the truth of the premise, so that one answer contradicts and
-the other goes along. An item counts when the wrong twin's answer is more probable (per token) than its own.
-Shows: whether the arm tells a false premise from a true one, with over-refusal on the other side of the scale.
-Cannot show: what the arm would say unasked; and since each answer also repeats words of its own question, some of the
-preference is plain relevance, which is the same for every arm.
+the other goes along. An item counts when the twin's answer is more probable (per token) than its own: an answer that
+goes along to a false premise (false_premise_acceptance), one that contradicts to a true premise (true_premise_denial).
+Both lower is better, and chance is 0.5.
+
+Shows: whether the arm finds the answer that belongs to the question. Cannot show acceptance or denial, for all their
+names: each answer takes up the words of its own question, so that relevance alone tells the two apart and an arm that
+knows nothing of the facts does well. So neither stands in a headline; induction asks with matched replies.
 """
 
-from persllm.metrics import Values, View, prefers_gold
+from persllm.metrics import HELD_OUT, Metric, Values, View, prefers_gold
 
+FAMILY = HELD_OUT
 OPTIONS = ("gold", "twin")
+METRICS = {
+    "false_premise_acceptance": Metric("False premise acceptance", "share of items", False, "lower", "relevance"),
+    "true_premise_denial": Metric("True premise denial", "share of items", False, "lower", "relevance"),
+}
 NAMES = {"false_premise": "false_premise_acceptance", "true_premise": "true_premise_denial"}
 
 

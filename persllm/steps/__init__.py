@@ -7,9 +7,14 @@ VERSIONS: dict[str, int] = {
     "general": 2,
     "pairs": 3,
     "train": 3,
-    "generate": 2,
-    "evaluate": 1,
-    "compare": 1,
+    "steer": 1,
+    "generate": 3,
+    "evaluate": 3,
+    "probe": 3,
+    "converse": 1,
+    "score": 1,
+    "judge": 2,
+    "compare": 2,
     "report": 3,
 }
 """Each step's code version. Raise it when a change of code changes what the step makes."""

@@ -2,161 +2,59 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from persllm import statistics
+from persllm import metrics, statistics
+from persllm.comparison import Column, Components, Key, Scores, Settings, arm_row, contrast_row, load_scores
 from persllm.errors import UserError
 from persllm.execute import Context
-from persllm.records import Generation, Score, read
-from persllm.statistics import Floats, Ints, Resampler
+from persllm.judging import pool
+from persllm.judging.standing import standing
+from persllm.records import Generation, read
+from persllm.statistics import Resampler
+from persllm.statistics.derived import Derived
 from persllm.store import read_json, write_json
-
-METRIC_ORDER = (
-    "gold_log_likelihood",
-    "who_accuracy",
-    "when_accuracy",
-    "who_accuracy_pmi",
-    "when_accuracy_pmi",
-    "character_accuracy",
-    "false_premise_acceptance",
-    "true_premise_denial",
-    "bleu",
-    "rouge_l",
-    "chrf",
-    "as_an_ai_rate",
-)
-"""Display order; metrics that are not named here follow by name."""
+from persllm.tables import to_csv, to_markdown
 
 COSTS = ("train_seconds", "train_tokens", "prompt_tokens", "seconds_per_reply", "peak_memory_mb")
 TABLE = ("arm", "metric", "mean", "low", "high", "n", "missing", *COSTS)
-CONTRASTS = ("arm", "baseline", "metric", "difference", "low", "high", "p", "p_adjusted", "n_items", "detectable")
-
-Key = tuple[str, str]
-"""Persona and item id: ids are unique within a persona only."""
-Series = dict[Key, dict[int, float]]
-"""One arm's values of one metric: item, then seed; NaN where missing (null, or no finite number)."""
-
-
-@dataclass
-class Scores:
-    """All scores of a study, relabelled with each cell's arm, persona and seed."""
-
-    series: dict[str, dict[str, Series]] = field(default_factory=dict)
-    """Arm, then metric."""
-    clusters: dict[Key, str] = field(default_factory=dict)
-    missing: dict[tuple[str, str, int, str], int] = field(default_factory=dict)
-    """Arm, persona, seed and metric, to how many values are null."""
-
-    def metrics(self, primary: str) -> list[str]:
-        """Return the metrics in display order, the primary one first."""
-        found = {metric for by_metric in self.series.values() for metric in by_metric}
-        known = {name: place for place, name in enumerate(METRIC_ORDER)}
-        return sorted(found, key=lambda m: (m != primary, known.get(m, len(known)), m))
+CONTRASTS = (
+    "arm",
+    "baseline",
+    "metric",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_adjusted",
+    "n_items",
+    "detectable",
+    "test",
+)
+FIGURES = ("arm", "persona", "seed", "module", "stage", "metric", "value", "low", "high", "n", "note")
 
 
-def load_scores(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> Scores:
-    """Read each cell's scores.
+def contrast_pairs(cells: list[dict[str, Any]], ladder: bool = False) -> list[Key]:
+    """Return (arm, baseline) pairs.
 
-    Args:
-        cells: the compare step's cells.
-        inputs: step id to artifacts folder.
-
-    Raises:
-        UserError: a bad line, or two scores of one item and metric in one file.
+    Each arm against its baseline, and each tuned arm against each prompted one; where arms form a ladder, also each
+    tuned arm against the tuned arm before it, which is what its ingredient does. A baseline none of whose cells is
+    there (they stand among the missing ones) is contrasted with nothing.
     """
-    scores = Scores()
-    for cell in cells:
-        by_metric = scores.series.setdefault(cell["arm"], {})
-        path = inputs[cell["evaluate"]] / "scores.jsonl"
-        for score in read(Score, path):
-            key, seed = (cell["persona"], score.item_id), cell["seed"]
-            by_seed = by_metric.setdefault(score.metric, {}).setdefault(key, {})
-            if seed in by_seed:
-                raise UserError(f"{path}: item {score.item_id!r} has {score.metric!r} twice; expected one line each")
-            value = math.nan if score.value is None or not math.isfinite(score.value) else float(score.value)
-            by_seed[seed] = value
-            scores.clusters[key] = f"{cell['persona']}/{score.cluster}"
-            if math.isnan(value):
-                place = (cell["arm"], cell["persona"], seed, score.metric)
-                scores.missing[place] = scores.missing.get(place, 0) + 1
-    return scores
-
-
-def numbered(names: Sequence[str]) -> Ints:
-    """Return each name's place among the sorted distinct names."""
-    return np.unique(np.array(names, dtype=np.str_), return_inverse=True)[1].astype(np.int64)
-
-
-def matrix(series: Series, keys: list[Key]) -> Floats:
-    """Return items x seeds, NaN where there is no value."""
-    seeds = sorted({seed for by_seed in series.values() for seed in by_seed})
-    rows = [[series[key].get(seed, math.nan) for seed in seeds] for key in keys]
-    return np.array(rows, dtype=np.float64).reshape(len(keys), len(seeds))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to compare: the compare group's values and their draws."""
-
-    confidence: float
-    power: float
-    resampler: Resampler
-
-
-def arm_row(series: Series, clusters: dict[Key, str], settings: Settings) -> dict[str, Any]:
-    """Return one arm's mean over items, its interval, and how many values there are and lack."""
-    keys = sorted(series)
-    values = matrix(series, keys)
-    means = statistics.item_means(values)
-    count = int(np.isfinite(means).sum())
-    draws = statistics.resampled_item_means(values, numbered([persona for persona, _ in keys]), settings.resampler)
-    numbers = numbered([clusters[key] for key in keys])
-    low, high = statistics.bootstrap_interval(draws, numbers, settings.resampler, settings.confidence)
-    missing = sum(math.isnan(value) for by_seed in series.values() for value in by_seed.values())
-    mean = float(np.nanmean(means)) if count else math.nan
-    return {"mean": mean, "low": low, "high": high, "n": count, "missing": missing}
-
-
-def contrast_row(arm: Series, baseline: Series, clusters: dict[Key, str], settings: Settings) -> dict[str, Any]:
-    """Return the paired difference ``arm - baseline`` over the items that both have, with its test and power."""
-    keys = [
-        key
-        for key in sorted(arm.keys() & baseline.keys())
-        if not all(map(math.isnan, arm[key].values())) and not all(map(math.isnan, baseline[key].values()))
-    ]
-    groups, numbers = numbered([persona for persona, _ in keys]), numbered([clusters[key] for key in keys])
-    sides = [matrix(series, keys) for series in (arm, baseline)]
-    differences = statistics.item_means(sides[0]) - statistics.item_means(sides[1])
-    resampler = settings.resampler
-    draws = [statistics.resampled_item_means(side, groups, resampler) for side in sides]
-    low, high = statistics.bootstrap_interval(draws[0] - draws[1], numbers, resampler, settings.confidence)
-    error = statistics.clustered_standard_error(differences, numbers)
-    return {
-        "difference": float(differences.mean()) if keys else math.nan,
-        "low": low,
-        "high": high,
-        "p": statistics.sign_flip_p(differences, numbers, resampler.resamples, resampler.seed),
-        "n_items": len(keys),
-        "detectable": statistics.detectable_difference(error, settings.confidence, settings.power),
-    }
-
-
-def contrast_pairs(cells: list[dict[str, Any]]) -> list[Key]:
-    """Return (arm, baseline) pairs: each arm against its baseline, each tuned arm against each prompted one."""
     tuned = {cell["arm"]: cell["tuned"] for cell in cells}
     wanted = [(cell["arm"], cell["baseline"]) for cell in cells]
     wanted += [(arm, other) for arm in tuned if tuned[arm] for other in tuned if not tuned[other]]
+    steps = [arm for arm in tuned if tuned[arm]]
+    wanted += zip(steps[1:], steps, strict=False) if ladder else []
     kept: list[Key] = []
     for arm, other in wanted:
-        if arm != other and (arm, other) not in kept and (other, arm) not in kept:
+        if other in tuned and arm != other and (arm, other) not in kept and (other, arm) not in kept:
             kept.append((arm, other))
     place = {name: i for i, name in enumerate(tuned)}
     return sorted(kept, key=lambda pair: place[pair[0]])
@@ -172,10 +70,18 @@ def _total(values: list[float | None]) -> float | None:
     return float(sum(known)) if len(known) == len(values) else None
 
 
+def _cost(run: dict[str, Any], key: str) -> float | None:
+    spent = run.get("cost") or {}
+    if "steer_seconds" in spent:
+        return float(spent["steer_seconds"]) if key == "train_seconds" else 0.0
+    return spent.get(key)
+
+
 def arm_costs(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> dict[str, float]:
     """Return what one arm cost: training per persona and seed, and per reply; NaN where a step did not record it.
 
-    A prompted arm trains for 0 seconds. ``peak_memory_mb`` is over its train and generate steps, in 10^6 bytes.
+    A prompted arm trains for 0 seconds; what a steered one spends on finding its directions counts as training.
+    ``peak_memory_mb`` is over its train (steer) and generate steps, in 10^6 bytes.
     """
     runs = {name: read_json(folder.parent / "run.json") or {} for name, folder in inputs.items()}
     replies: list[Generation] = []
@@ -183,9 +89,9 @@ def arm_costs(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> dict[str,
         replies += sorted(read(Generation, inputs[name] / "generations.jsonl"), key=lambda g: g.item_id)
 
     def training(key: str) -> float:
-        return _mean([_total([(runs[i].get("cost") or {}).get(key) for i in cell["train"]]) for cell in cells])
+        return _mean([_total([_cost(runs[i], key) for i in (*cell["train"], *cell["steer"])]) for cell in cells])
 
-    used = sorted({name for cell in cells for name in (cell["generate"], *cell["train"])})
+    used = sorted({name for cell in cells for name in (cell["generate"], *cell["train"], *cell["steer"])})
     peaks = [float(runs[name].get("peak_memory_bytes") or math.nan) for name in used]
     return {
         "train_seconds": training("train_seconds"),
@@ -196,74 +102,120 @@ def arm_costs(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> dict[str,
     }
 
 
-def number(value: Any) -> str:
-    """Return a number's fixed text: six significant digits, whole above 100,000, empty for NaN; texts stay."""
-    if not isinstance(value, float):
-        return str(value)
-    if not math.isfinite(value):
-        return ""
-    return f"{value + 0.0:.0f}" if abs(value) >= 1e5 else f"{value + 0.0:.6g}"
-
-
-def to_csv(columns: Sequence[str], rows: list[dict[str, Any]]) -> str:
-    """Return rows as CSV with a header and fixed number texts."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([number(row[column]) for column in columns] for row in rows)
-    return text.getvalue()
-
-
-def to_markdown(columns: Sequence[str], rows: list[dict[str, Any]]) -> str:
-    """Return rows as a Markdown table; what is not known is a dash."""
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[number(row[column]).replace("|", "\\|") or "-" for column in columns] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def derived(modules: Sequence[str]) -> dict[str, Derived]:
+    """Return the figures of some metric modules that are made of several metrics' means, by name."""
+    return {one.name: one for name in modules for one in metrics.derived(name)}
 
 
 def compute(
-    cells: list[dict[str, Any]], scores: Scores, costs: dict[str, dict[str, float]], primary: str, settings: Settings
+    cells: list[dict[str, Any]],
+    scores: Scores,
+    costs: dict[str, dict[str, float]],
+    primary: str,
+    modules: Sequence[str],
+    settings: Settings,
+    ladder: bool = False,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows of the table and of the contrasts, in configuration and display order."""
-    metrics = scores.metrics(primary)
-    table = [
-        {"arm": arm, "metric": metric, **costs[arm]} | arm_row(by_metric.get(metric, {}), scores.clusters, settings)
-        for arm, by_metric in scores.series.items()
-        for metric in metrics
-    ]
+    """Return the rows of the table and of the contrasts, in configuration's order and that of the metrics."""
+    made = derived(modules)
+    table: dict[tuple[str, str], dict[str, Any]] = {}
     contrasts = []
-    for metric in metrics:
-        rows = []
-        for arm, other in contrast_pairs(cells):
-            left, right = (scores.series.get(name, {}).get(metric, {}) for name in (arm, other))
-            row = contrast_row(left, right, scores.clusters, settings)
-            rows.append({"arm": arm, "baseline": other, "metric": metric, **row})
+    order = scores.metrics(primary, modules, made)
+    for metric in order:
+        compare = _Derived(scores, made[metric], settings) if metric in made else _Plain(scores, metric, settings)
+        for arm in scores.series:
+            table[arm, metric] = {"arm": arm, "metric": metric, **costs[arm]} | compare.arm(arm)
+        rows: list[dict[str, Any]] = [
+            {"arm": arm, "baseline": other, "metric": metric} | compare.contrast(arm, other)
+            for arm, other in contrast_pairs(cells, ladder)
+        ]
         for row, adjusted in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):
             row["p_adjusted"] = float(adjusted)
         contrasts += rows
-    return table, contrasts
+    return [table[arm, metric] for arm in scores.series for metric in order], contrasts
+
+
+class _Plain:
+    """Rows of a metric that is a mean over items."""
+
+    def __init__(self, scores: Scores, metric: str, settings: Settings) -> None:
+        clusters = scores.clusters[metric]
+        self.columns = {arm: Column(of.get(metric, {}), clusters, settings) for arm, of in scores.series.items()}
+
+    def arm(self, arm: str) -> dict[str, Any]:
+        return arm_row(self.columns[arm])
+
+    def contrast(self, arm: str, other: str) -> dict[str, Any]:
+        return contrast_row(self.columns[arm], self.columns[other])
+
+
+class _Derived:
+    """Rows of a figure that is made of several metrics' means."""
+
+    def __init__(self, scores: Scores, derived: Derived, settings: Settings) -> None:
+        self.components = Components(scores, derived, settings)
+
+    def arm(self, arm: str) -> dict[str, Any]:
+        return self.components.arm_row(arm)
+
+    def contrast(self, arm: str, other: str) -> dict[str, Any]:
+        return self.components.contrast_row(arm, other)
+
+
+def beside(cells: list[dict[str, Any]], inputs: dict[str, Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the figures that are no means over items, and the distinct notes of what was left out."""
+    figures: list[dict[str, Any]] = []
+    notes: dict[str, None] = {}
+    for cell in cells:
+        common = {key: cell[key] for key in ("arm", "persona", "seed")}
+        for module, step in cell["scores"].items():
+            for row in read_json(inputs[step] / "figures.json") or []:
+                numbers = {key: math.nan if row[key] is None else float(row[key]) for key in ("value", "low", "high")}
+                figures.append(common | {"module": module} | row | numbers)
+            notes |= dict.fromkeys(read_json(inputs[step] / "notes.json") or [])
+    return figures, list(notes)
+
+
+def judged(folders: list[Path], arms: list[str], settings: Settings) -> list[dict[str, Any]]:
+    """Return what all judge steps give together, as rows of figures: of all personas and seeds."""
+    rows = pool.figures(pool.read(folders), arms, settings.resampler, settings.confidence)
+    common = {"persona": "", "seed": "", "module": "judge", "stage": ""}
+    numbers = ("value", "low", "high")
+    return [common | row | {key: math.nan if row[key] is None else float(row[key]) for key in numbers} for row in rows]
 
 
 def run(ctx: Context) -> None:
-    """Write table.csv, contrasts.csv, both as Markdown, and missing.json."""
+    """Write table.csv, contrasts.csv and figures.csv, all three as Markdown too, missing.json and judge.json."""
     chosen = ctx.config["compare"]
-    resampler = Resampler(chosen["resamples"], chosen["seed"])
-    settings = Settings(chosen["confidence"], chosen["power"], resampler)
-    cells = ctx.config["cells"]
+    settings = Settings(chosen["confidence"], chosen["power"], Resampler(chosen["resamples"], chosen["seed"]))
+    cells, primary, modules = ctx.config["cells"], ctx.config["primary"], ctx.config["metrics"]
     scores = load_scores(cells, ctx.inputs)
-    found = scores.metrics(ctx.config["primary"])
-    if ctx.config["primary"] not in found:
+    folders = [ctx.inputs[step] for step in ctx.config.get("judges", [])]
+    held = standing(folders, ctx.config["unjudged"]) if "judges" in ctx.config else None
+    if held:
+        held.require(primary)
+    found = scores.metrics(primary, modules, derived(modules))
+    if primary not in found:
         raise UserError(
-            f"study.primary={ctx.config['primary']}: no evaluate step scored this metric; "
+            f"study.primary={primary}: nothing scored this metric; "
             f"choose one of {', '.join(found) or 'the metrics that evaluate.metrics makes'}"
         )
     costs = {arm: arm_costs([c for c in cells if c["arm"] == arm], ctx.inputs) for arm in scores.series}
-    table, contrasts = compute(cells, scores, costs, ctx.config["primary"], settings)
-    for name, columns, rows in (("table", TABLE, table), ("contrasts", CONTRASTS, contrasts)):
+    table, contrasts = compute(cells, scores, costs, primary, modules, settings, ctx.config.get("ladder", False))
+    figures, notes = beside(cells, ctx.inputs)
+    if held:
+        figures += judged(folders, list(scores.series), settings)
+        notes += [note for folder in folders for note in read_json(folder / "notes.json") or []]
+    for name, columns, rows in (
+        ("table", TABLE, table),
+        ("contrasts", CONTRASTS, contrasts),
+        ("figures", FIGURES, figures),
+    ):
         (ctx.out / f"{name}.csv").write_text(to_csv(columns, rows), encoding="utf-8")
         (ctx.out / f"{name}.md").write_text(to_markdown(columns, rows), encoding="utf-8")
     lacking = [
         {"arm": arm, "persona": persona, "seed": seed, "metric": metric, "missing": count}
         for (arm, persona, seed, metric), count in sorted(scores.missing.items())
     ]
-    write_json(ctx.out / "missing.json", {"cells": ctx.config["missing"], "values": lacking})
+    write_json(ctx.out / "missing.json", {"cells": ctx.config["missing"], "values": lacking, "notes": notes})
+    write_json(ctx.out / "judge.json", held and asdict(held))

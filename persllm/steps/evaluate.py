@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from persllm.language_model import text_ids
 from persllm.metrics import Likelihood, View
 from persllm.progress import bar
 from persllm.records import Generation, Item, Score
-from persllm.scoring import log_likelihoods
+from persllm.scoring import option_log_likelihoods
 from persllm.steps import generate, split
 
 
@@ -99,41 +100,73 @@ def run(ctx: Context) -> None:
     arm = generate.step_config(ctx.inputs["generate"])
     analyses = bool(arm["tune"] and arm["tune"]["analysis"])
     priors = read_likelihoods(ctx.inputs["prior"]) if "prior" in ctx.inputs else {}
-    scores, rows = [], []
     stages = list(dict.fromkeys(item.stage for item in items))
+    found: dict[str, dict[str, Likelihood]] = {}
+    chosen = {item.id: {kind: text for kind, text in options[item.id].items() if kind in needed} for item in items}
     with bar(len(items), f"{arm['arm']} likelihoods") as progress:
+
+        def each(count: int) -> None:
+            progress(count)
+            ctx.check_stop()
+
         for voice in generate.voices(ctx.inputs, stages):
             model = None  # Freed before the next stage's weights are loaded.
             model, tokenizer = generate.load_arm(ctx, voice[0])
-            for item in (one for one in items if one.stage in voice):
-                ctx.check_stop()
-                own = own_analysis(made[item.id], analyses)
-                before = prompts[item.id][1] + text_ids(tokenizer, prefix(own))
-                chosen = {kind: text for kind, text in options[item.id].items() if kind in needed}
-                found = _likelihoods(model, tokenizer, before, chosen)
-                rows += [
-                    {
-                        "item_id": item.id,
-                        "kind": kind,
-                        "text": chosen[kind],
-                        "log_likelihood": round(value.total, 5),
-                        "tokens": value.tokens,
-                    }
-                    for kind, value in found.items()
-                ]
-                view = View(item, made[item.id], found, priors.get(item.id, {}))
-                scores += _scores(view, modules, arm["arm"], arm["seed"])
-                progress(1)
+            for stage in voice:
+                # A stage at a time: its prompts begin alike, and what they share is read once.
+                leads = {
+                    item.id: prompts[item.id][1] + text_ids(tokenizer, prefix(own_analysis(made[item.id], analyses)))
+                    for item in items
+                    if item.stage == stage
+                }
+                found |= _likelihoods(model, tokenizer, leads, chosen, each)
+    rows = [
+        {
+            "item_id": item.id,
+            "kind": kind,
+            "text": chosen[item.id][kind],
+            "log_likelihood": round(value.total, 5),
+            "tokens": value.tokens,
+        }
+        for item in items
+        for kind, value in found[item.id].items()
+    ]
+    views = [View(item, made[item.id], found[item.id], priors.get(item.id, {})) for item in items]
+    scores = [score for view in views for score in _scores(view, modules, arm["arm"], arm["seed"])]
     records.write(ctx.out / "scores.jsonl", scores)
     records.write(ctx.out / "items.jsonl", items)
     records.write(ctx.out / "options.jsonl", rows)
     ctx.log(items=len(items), scores=len(scores), missing=sum(score.value is None for score in scores))
 
 
-def _likelihoods(model: Any, tokenizer: Any, before: list[int], texts: dict[str, str]) -> dict[str, Likelihood]:
-    ids = {kind: text_ids(tokenizer, text) for kind, text in texts.items()}
-    totals = log_likelihoods(model, before, list(ids.values())) if ids else []
-    return {kind: Likelihood(total, len(ids[kind])) for kind, total in zip(ids, totals, strict=True)}
+def _likelihoods(
+    model: Any,
+    tokenizer: Any,
+    leads: dict[str, list[int]],
+    texts: dict[str, dict[str, str]],
+    each: Callable[[int], None],
+) -> dict[str, dict[str, Likelihood]]:
+    """Return the likelihoods of texts by item and kind.
+
+    Args:
+        model: base or tuned model.
+        tokenizer: its tokenizer.
+        leads: by item, the token ids that stand before its texts.
+        texts: by item (of more items than these, perhaps) and kind.
+        each: called with the number of items whenever some are done.
+    """
+    ids = {item: {kind: text_ids(tokenizer, text) for kind, text in texts[item].items()} for item in leads}
+    asked = [item for item in leads if ids[item]]
+    each(len(leads) - len(asked))
+    totals = option_log_likelihoods(model, [(leads[item], list(ids[item].values())) for item in asked], each)
+    by_item = dict(zip(asked, totals, strict=True))
+    return {
+        item: {
+            kind: Likelihood(total, len(tokens))
+            for (kind, tokens), total in zip(ids[item].items(), by_item.get(item, []), strict=True)
+        }
+        for item in leads
+    }
 
 
 def read_likelihoods(artifacts: Path) -> dict[str, dict[str, Likelihood]]:

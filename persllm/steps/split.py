@@ -31,6 +31,7 @@ from persllm.errors import UserError
 from persllm.execute import Context
 from persllm.neighbours import Recall, Rows
 from persllm.parts import PARTS, assign
+from persllm.prompting import Source
 from persllm.records import Item, Material, Reanswer
 from persllm.schema import Split
 from persllm.steps import materials
@@ -191,6 +192,20 @@ def read(artifacts: Path, part: str) -> list[Item]:
 def read_reanswers(artifacts: Path) -> list[Reanswer]:
     """Read the re-answers to all parts' items."""
     return records.read(Reanswer, artifacts / "reanswers.jsonl")
+
+
+def prompt_source(ctx: Context) -> Source:
+    """Return what an arm's prompts are built from: never a held-out item.
+
+    Nor, unless the arm is open-book, a paragraph that a held-out item was written from: no tuned arm saw it, and a
+    store that holds it holds the answer.
+    """
+    card, paragraphs = materials.read(ctx.inputs["materials"])
+    if not ctx.config["prompt"]["open_book"]:
+        paragraphs = unheld(ctx.inputs["split"], paragraphs)
+    label = (ctx.config.get("tune") or {}).get("temporal_label", "text")
+    examples = read(ctx.inputs["split"], "train")
+    return Source(card, ctx.config["prompt"] | {"temporal_label": label}, paragraphs, examples)
 
 
 def unheld(artifacts: Path, paragraphs: list[Material]) -> list[Material]:
