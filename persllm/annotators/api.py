@@ -68,13 +68,15 @@ class Api:
 
     Args:
         model: the name that the server knows it by.
-        endpoint: the section ``annotate.endpoint``.
+        endpoint: the section's ``endpoint``.
+        section: whose keys messages name, ``annotate`` or ``judge``.
 
     Raises:
         UserError: no key in the environment, where the server is not this machine, or one that no header can hold.
     """
 
-    def __init__(self, model: str, endpoint: dict[str, Any]) -> None:
+    def __init__(self, model: str, endpoint: dict[str, Any], section: str = "annotate") -> None:
+        self.section = section
         self.name = f"api:{model}"
         self.identity = {"api": model}
         self.model = model
@@ -86,7 +88,7 @@ class Api:
             raise UserError(f"OPENAI_BASE_URL: expected {ADDRESS}")
         self.secret = os.environ.get(VARIABLE, "")
         if not self.secret and not _is_local(base_url):
-            raise UserError(f"annotate=api: no key; put it into the environment variable {VARIABLE}")
+            raise UserError(f"{section}=api: no key; put it into the environment variable {VARIABLE}")
         if not re.fullmatch("[!-~]*", self.secret):
             raise UserError(
                 f"{VARIABLE}: expected a key of ASCII letters, digits and marks without white space; set it anew (a "
@@ -214,11 +216,13 @@ class Api:
         if _is_of_one(error):
             return Answer(self._plain(error), REFUSED, 0, 0)
         place = ", the address (which mostly ends in /v1)" if error.status_code in (404, 405) else ""
-        place = ", which is annotate.max_tokens here" if LIMIT in str(error) or OTHER_LIMIT in str(error) else place
+        place = (
+            f", which is {self.section}.max_tokens here" if LIMIT in str(error) or OTHER_LIMIT in str(error) else place
+        )
         raise UserError(
-            f"{self.where} refuses annotate.model={self.model} ({error.status_code}: {self._plain(error)}); mend what "
-            f"it names{place} (the key is read from {VARIABLE}), then run the same command again: every answer so far "
-            "is kept"
+            f"{self.where} refuses {self.section}.model={self.model} ({error.status_code}: {self._plain(error)}); mend "
+            f"what it names{place} (the key is read from {VARIABLE}), then run the same command again: every answer so "
+            "far is kept"
         ) from None
 
     def _plain(self, error: Exception) -> str:

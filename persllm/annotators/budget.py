@@ -26,7 +26,7 @@ class Estimate:
     prompt_tokens: int
     completion_tokens: int
     money: float | None
-    questions: int
+    questions: int = 0
     """How many of the requests ask for questions."""
     answered: int = 0
     """How many of these are answered already."""
@@ -38,14 +38,14 @@ class Estimate:
             "tokens of answers"
         )
 
-    def told(self, budget: float | None, attempts: int) -> str:
-        """Return the estimate in words."""
+    def told(self, budget: float | None, attempts: int, section: str = "annotate") -> str:
+        """Return the estimate in words, with the keys of a section."""
         text = self.sizes()
         if self.money is not None:
             text += f", about {self.money:.2f} in money"
         text += f", if every answer can be read (else up to {attempts} times that)"
         if self.money is not None:
-            limit = "no limit is set (annotate.endpoint.budget)"
+            limit = f"no limit is set ({section}.endpoint.budget)"
             text += f"; {limit if budget is None else f'it stops at {budget:g} each time'}"
         if self.answered:
             text += f"; {self.answered:,} of {self.questions:,} requests for questions are answered already"
@@ -86,8 +86,20 @@ def estimate(card: Card, materials: list[Material], config: dict[str, Any], endp
     return Estimate(requests, prompt, completion, price((prompt, completion), endpoint), len(slots))
 
 
-def require_affordable(expected: Estimate, endpoint: dict[str, Any]) -> None:
+MENDS = "annotate.knowledge, annotate.opinion, annotate.premise, annotate.knowledge_words"
+"""By what less is asked of an annotator."""
+
+
+def require_affordable(
+    expected: Estimate, endpoint: dict[str, Any], section: str = "annotate", mends: str = MENDS
+) -> None:
     """Raise where more is expected than the budget allows.
+
+    Args:
+        expected: what everything takes.
+        endpoint: the section's ``endpoint``.
+        section: whose keys the message names.
+        mends: the keys by which less is asked for.
 
     Raises:
         UserError: with both figures.
@@ -95,17 +107,22 @@ def require_affordable(expected: Estimate, endpoint: dict[str, Any]) -> None:
     budget = endpoint["budget"]
     if budget is not None and expected.money is not None and expected.money > budget:
         raise UserError(
-            f"annotate.endpoint.budget is {budget:g}, but about {expected.money:.2f} is expected "
-            f"({expected.sizes()}); raise it, or ask for less: annotate.knowledge, annotate.opinion, "
-            "annotate.premise, annotate.knowledge_words"
+            f"{section}.endpoint.budget is {budget:g}, but about {expected.money:.2f} is expected "
+            f"({expected.sizes()}); raise it, or ask for less: {mends}"
         )
 
 
 class Purse:
-    """What is spent by one attempt at a step."""
+    """What is spent by one attempt at a step.
 
-    def __init__(self, endpoint: dict[str, Any]) -> None:
+    Args:
+        endpoint: the section's ``endpoint``.
+        section: whose keys messages name, ``annotate`` or ``judge``.
+    """
+
+    def __init__(self, endpoint: dict[str, Any], section: str = "annotate") -> None:
         self.endpoint = endpoint
+        self.key = f"{section}.endpoint.budget"
         self.tokens = (0, 0)
         self.answers = 0
         self.uncounted = 0
@@ -144,11 +161,11 @@ class Purse:
         spent, budget = self.spent, self.endpoint["budget"]
         if self.uncounted:
             raise UserError(
-                f"annotate.endpoint.budget of {budget:g} cannot be kept: the server did not say how many tokens "
+                f"{self.key} of {budget:g} cannot be kept: the server did not say how many tokens "
                 f"{self.uncounted} of {self.answers} answers took; every answer so far is kept: let the server tell "
-                "usage, or go on without a limit, annotate.endpoint.budget=null"
+                f"usage, or go on without a limit, {self.key}=null"
             )
         raise UserError(
-            f"annotate.endpoint.budget of {budget:g} is spent ({spent:.2f}); every answer so far is kept: running the "
+            f"{self.key} of {budget:g} is spent ({spent:.2f}); every answer so far is kept: running the "
             "same command again goes on and may spend as much again"
         )

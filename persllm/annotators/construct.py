@@ -9,42 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from persllm.annotators import REFUSED, Annotator, Answer, Message, Request, reading
+from persllm.annotators import Annotator, reading
 from persllm.annotators.allot import Slot, allot
 from persllm.annotators.answers import Answers
 from persllm.annotators.budget import Purse
+from persllm.annotators.inquiry import Inquiry, SetAside, Task, Try
 from persllm.annotators.prompts import ask_question, ask_turn
 from persllm.annotators.retrieve import retrieve
 from persllm.packs import Card
-from persllm.progress import bar
 from persllm.records import Item, Material, Reanswer
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Task(Generic[T]):
-    """One thing wanted of the annotator, and how to read its answer."""
-
-    id: str
-    messages: list[Message]
-    read: Callable[[Answer], T]
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """What was given up, and why."""
-
-    id: str
-    step: str
-    """``question``, ``response`` or ``reanswer``."""
-    reason: str
-    text: str
-    """The last answer."""
 
 
 @dataclass
@@ -103,9 +81,8 @@ class Construction:
         self.materials = materials
         self.config = config
         self.annotator = annotator
-        self.answers = answers
-        self.purse = purse
-        self.made = Made()
+        self.inquiry = asked = Inquiry(annotator, answers, purse, config["max_tokens"])
+        self.made = Made(set_aside=asked.set_aside, asked=asked.asked, broken=asked.broken, tokens=asked.tokens)
 
     def run(self) -> Made:
         """Return items, re-answers and what was set aside; the same for the same answers, whatever their order."""
@@ -118,6 +95,7 @@ class Construction:
                 self.made.set_aside.append(SetAside(item.id, "response", "its twin was set aside", item.response))
         if self.config["reanswers"]:
             self.made.reanswers = self._reanswers(self.made.items)
+        self.made.uncounted = self.inquiry.uncounted
         return self.made
 
     def _questions(self, slots: dict[str, Slot]) -> list[Item]:
@@ -196,54 +174,5 @@ class Construction:
         ]
 
     def _ask(self, step: str, tasks: list[Task[T]]) -> dict[str, T]:
-        """Return what could be read, by task, in the order of the tasks; the others are set aside."""
-        self.made.asked[step] += len(tasks)
-        found: dict[str, T] = {}
-        left = tasks
-        with bar(len(tasks), f"{step}s") as progress:
-            for attempt in range(self.config["attempts"]):
-                broken: list[tuple[Task[T], str, Answer]] = []
-                for task, answer in zip(left, self._answers(left, attempt, progress), strict=True):
-                    try:
-                        found[task.id] = task.read(answer)
-                    except reading.Broken as error:
-                        broken.append((task, str(error), answer))
-                        self.made.broken[f"{step}: {error}"] += 1
-                last = attempt + 1 == self.config["attempts"]
-                final = [one for one in broken if last or one[2].finish_reason == REFUSED]
-                self.made.set_aside += [SetAside(task.id, step, why, answer.text) for task, why, answer in final]
-                left = [task for task, _, answer in broken if answer.finish_reason != REFUSED]
-                if not left:
-                    break
-                progress(-len(left))
-        return {task.id: found[task.id] for task in tasks if task.id in found}
-
-    def _answers(self, tasks: list[Task[T]], attempt: int, progress: Callable[[int], None]) -> list[Answer]:
-        decoding = {"temperature": self.config["temperature"], "max_tokens": self.config["max_tokens"]}
-        # Two tasks with the same words are one request.
-        requests = {self.answers.key(r): r for task in tasks if (r := Request(task.messages, attempt, **decoding))}
-        known = {name: answer for name, r in requests.items() if (answer := self.answers.get(r)) is not None}
-        # Tasks of one request advance together, when all is known.
-        progress(len(known))
-        if len(known) < len(requests):
-            self.purse.require_left()
-            names = list(requests)
-            done = {i for i, name in enumerate(names) if name in known}
-            for index, answer in self.annotator.answer(list(requests.values()), done, self.purse.is_left):
-                if names[index] not in known:
-                    if answer.finish_reason != REFUSED:
-                        self.answers.put(requests[names[index]], answer)
-                    self.purse.pay(answer)
-                    progress(1)
-                # A batch is made whole, kept answers too: what is kept counts.
-                known.setdefault(names[index], answer)
-            if len(known) < len(requests):
-                self.purse.require_left()
-        progress(len(tasks) - len(requests))
-        for answer in known.values():
-            if answer.prompt_tokens is None or answer.completion_tokens is None:
-                self.made.uncounted += 1
-                continue
-            self.made.tokens[0] += answer.prompt_tokens
-            self.made.tokens[1] += answer.completion_tokens
-        return [known[self.answers.key(Request(task.messages, attempt, **decoding))] for task in tasks]
+        tries = [Try(self.config["temperature"], number) for number in range(self.config["attempts"])]
+        return self.inquiry.ask(step, tasks, tries)

@@ -1,26 +1,20 @@
 """Do the packs carry a voice? A plain classifier names who speaks in held-out responses, names masked.
 
-TF-IDF of words and word pairs with logistic regression, trained on speech paragraphs: no embedding and no language
-model, so that what it finds is in the words themselves. The paragraph its question was written from is held out, and
-so is what was retrieved for the response.
+The classifier of persllm.voice is trained on speech paragraphs. The paragraph its question was written from is held
+out, and so is what was retrieved for the response.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 from persllm.checks.reading import Data
+from persllm.voice import identify, mask
 
-MASK = "somename"
 FOLDS = 5
-_WORD = re.compile(r"\w+(?:['’]\w+)*|[.!?…]+|\S", re.UNICODE)
-_ENDS = (".", "!", "?", "…", ":", '"', "“", "”", "‘", "(", "—", "-")
-_SHORT = ("Mr", "Mrs", "Ms", "Dr", "St")
-"""Shortened words, whose full stop ends no sentence."""
 
 
 @dataclass(frozen=True)
@@ -73,66 +67,6 @@ class Voice:
         from scipy.stats import binom
 
         return float(binom.sf(self.right - 1, self.tested, self.chance))
-
-
-def _starts(words: Sequence[str]) -> Iterable[tuple[str, bool]]:
-    """Yield each word and whether it opens a sentence or a quotation, where a capital says nothing."""
-    opens, last = True, ""
-    for word in words:
-        yield word, opens
-        opens = (word[-1] in _ENDS and last not in _SHORT) or (opens and not word[0].isalnum())
-        last = word
-
-
-def mask(texts: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Return texts with names masked.
-
-    Masked are the given names, every word with a capital inside a sentence, and every word that has such a capital
-    anywhere in the texts and none of its uses in small letters.
-    """
-    cut = [_WORD.findall(text) for text in texts]
-    proper = {word for name in names for word in re.findall(r"\w+", name)}
-    small = {word for words in cut for word in words if word[0].islower()}
-    for words in cut:
-        proper |= {word for word, opens in _starts(words) if not opens and _capital(word)}
-    always = {word for word in proper if word.lower() not in small}
-    masked = []
-    for words in cut:
-        kept = [
-            MASK if word in always or _stem(word) in always or (not opens and _capital(word)) else word
-            for word, opens in _starts(words)
-        ]
-        masked.append(" ".join(kept))
-    return masked
-
-
-def _stem(word: str) -> str:
-    return re.sub(r"['’]s$", "", word)
-
-
-def _capital(word: str) -> bool:
-    return word[0].isupper() and word != "I" and not word.startswith(("I'", "I’"))
-
-
-def identify(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]]) -> tuple[float, list[str]]:
-    """Train on labelled texts and name the speakers of others.
-
-    Args:
-        train: ``(label, text)``, of two labels at least.
-        test: the same.
-
-    Returns:
-        The accuracy and, for each test text, the label that was named.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+(?:['’]\w+)*|[^\w\s]")
-    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2000)
-    model.fit(vectors.fit_transform([text for _, text in train]), [label for label, _ in train])
-    named = [str(label) for label in model.predict(vectors.transform([text for _, text in test]))]
-    right = sum(label == told for (label, _), told in zip(test, named, strict=True))
-    return right / len(test), named
 
 
 def _fold(material: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from persllm.plan import Step
+from persllm.nodes import Step
 
 PREPARE = ("materials", "annotate", "split", "pairs")
 """Seconds each, on a CPU: a job of its own would wait longer in the queue than it works."""

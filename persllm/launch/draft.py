@@ -14,7 +14,8 @@ from persllm.launch import slurm
 from persllm.launch.arrays import Array, arrays
 from persllm.launch.queue import Answers
 from persllm.launch.submission import Place, begin, ending_of, next_folder, note
-from persllm.plan import Plan, Step
+from persllm.nodes import Step
+from persllm.plan import Plan
 from persllm.schema import Launch, Strategy
 from persllm.store import require_writable
 

@@ -24,7 +24,7 @@ from persllm.execute import (
 from persllm.finish import StudyRecord
 from persllm.launch import EXIT_BUSY, EXIT_INPUTS
 from persllm.launch.submission import element_of, ending_of, study_of
-from persllm.plan import Step
+from persllm.nodes import Step
 from persllm.stop import STOPS, TAKEN, Interrupted, graceful_stop, stop_asked, stopped_by
 from persllm.store import BEAT_SECONDS, STALE_BEATS, Lease, StepDir, read_json
 

@@ -1,4 +1,7 @@
-"""Prompt recipes: one module each, with ``build(source, stage, question)`` that returns chat messages."""
+"""Prompt recipes: one module each, with ``build(source, stage, question)`` that returns chat messages.
+
+A recipe of several passes also has ``further(source, stage, question)``: what it is asked after each of its replies.
+"""
 
 from __future__ import annotations
 
@@ -40,5 +43,14 @@ def stage_token(stage: str) -> str:
 
 def build(source: Source, stage: str, question: str) -> list[Message]:
     """Return the messages of the configured recipe: a system message, perhaps turns, and the user's question."""
-    recipe = importlib.import_module(f"persllm.prompting.{source.config['recipe']}")
-    return recipe.build(source, stage, question)
+    return _recipe(source).build(source, stage, question)
+
+
+def further(source: Source, stage: str, question: str) -> list[str]:
+    """Return what the arm is asked after each of its own replies, before the reply that counts; for most, nothing."""
+    recipe = _recipe(source)
+    return recipe.further(source, stage, question) if hasattr(recipe, "further") else []
+
+
+def _recipe(source: Source) -> Any:
+    return importlib.import_module(f"persllm.prompting.{source.config['recipe']}")

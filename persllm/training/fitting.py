@@ -64,7 +64,9 @@ def train(
         # Its forms read the weights past the hooks by which ZeRO 3 gathers them.
         fuse(inner(setup.model), longest)
     lengths = [max(map(len, unit)) for unit in setup.train]
-    schedule = make_schedule(lengths, optim["batch_size"], geometry.micro, optim["epochs"], config["seed"])
+    schedule = make_schedule(
+        lengths, optim["batch_size"], geometry.micro, optim["epochs"], config["seed"], optim.get("steps")
+    )
     sizes = [sum(map(len, unit)) for unit in setup.train]
     tokens = [sum(sizes[index] for micro in step for index in micro) for step in schedule.steps]
     every = max(1, len(schedule.steps) // optim["validations"])

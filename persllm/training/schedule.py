@@ -18,7 +18,9 @@ class Schedule:
     """Units met once more to fill the last step."""
 
 
-def make_schedule(lengths: Sequence[int], batch_size: int, micro_batch: int, epochs: int, seed: int) -> Schedule:
+def make_schedule(
+    lengths: Sequence[int], batch_size: int, micro_batch: int, epochs: int, seed: int, steps: int | None = None
+) -> Schedule:
     """Plan a run.
 
     Units are shuffled anew each epoch; the last step is filled from the start of the first epoch's order. Within a
@@ -30,20 +32,23 @@ def make_schedule(lengths: Sequence[int], batch_size: int, micro_batch: int, epo
         micro_batch: units per forward pass, a divisor of ``batch_size``.
         epochs: passes over the units.
         seed: of the shuffles.
+        steps: optimizer steps, in place of ``epochs``: the last pass is cut off, and nothing is filled.
     """
     rng = random.Random(seed)
     order: list[int] = []
-    for _ in range(epochs):
+    while len(order) < (epochs * len(lengths) if steps is None else steps * batch_size):
         epoch = list(range(len(lengths)))
         rng.shuffle(epoch)
         order += epoch
+    if steps is not None:
+        del order[steps * batch_size :]
     missing = -len(order) % batch_size
     order += [order[i % len(order)] for i in range(missing)]
-    steps = []
+    made = []
     for start in range(0, len(order), batch_size):
         units = sorted(order[start : start + batch_size], key=lambda unit: (lengths[unit], unit))
-        steps.append([units[i : i + micro_batch] for i in range(0, batch_size, micro_batch)])
-    return Schedule(steps, missing)
+        made.append([units[i : i + micro_batch] for i in range(0, batch_size, micro_batch)])
+    return Schedule(made, missing)
 
 
 class Loader:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from persllm.choices import PairKind
 from persllm.errors import UserError
 from persllm.execute import Context
 from persllm.language_model import load_base, load_tokenizer
@@ -108,17 +109,22 @@ def _dpo(ctx: Context, source: str, rounded: bool) -> Setup:
 
 
 def _own_pairs(ctx: Context, part: str) -> list[Pair]:
-    """Return the pairs that this step tunes on: its stage's, where stages are tuned apart; see also anti_induction."""
+    """Return the pairs that this step tunes on: of its kinds, and of its stage where stages are tuned apart.
+
+    See also ``anti_induction``.
+    """
     stage, premises = ctx.config["stage"], ctx.config["tune"]["anti_induction"]
+    kinds = ctx.config["optim"].get("pairs", list(PairKind))
     found = [
         pair
         for pair in pairs.read(ctx.inputs["pairs"], part)
-        if stage in (None, pair.stage) and (premises or pair.pattern not in PREMISES)
+        if stage in (None, pair.stage) and pair.kind in kinds and (premises or pair.pattern not in PREMISES)
     ]
     if not found:
-        limits = "pairs.dev_limit" if part == "dev" else "pairs.cross_persona_limit or pairs.cross_stage_limit"
+        limits = "pairs.dev_limit" if part == "dev" else " or ".join(f"pairs.{kind}_limit" for kind in kinds)
+        where = f" for stage {stage!r}" if stage else ""
         raise UserError(
-            f"the {part} part has no pair{f' for stage {stage!r}' if stage else ''}; raise {limits}"
+            f"the {part} part has no pair of {' or '.join(kinds)}{where}; raise {limits}"
             + (" or set method.tune.dpo.per_stage=false" if stage else "")
         )
     return found
