@@ -22,7 +22,8 @@ OFF = {
     "materials": ["method.tune.materials=false"],
     "general": ["method.tune.general=false"],
     "cross_persona": ["pairs.cross_persona=false"],
-    "cross_stage": ["pairs.cross_stage=false"],
+    # With as many pairs as both kinds give together: of a few, each would be seen again and again.
+    "cross_stage": ["pairs.cross_stage=false", "pairs.cross_persona_limit=136"],
     "per_stage": ["method.tune.dpo.per_stage=false"],
     "dpo": ["method.tune.dpo=null"],
 }

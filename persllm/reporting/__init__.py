@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from persllm.metrics import lower_is_better
-
-LABELS: dict[str, tuple[str, str]] = {
-    "gold_log_likelihood": ("Gold log-likelihood", "nats per token"),
-    "who_accuracy": ("Who accuracy", "share of items"),
-    "when_accuracy": ("When accuracy", "share of items"),
-    "who_accuracy_pmi": ("Who accuracy, prior subtracted", "share of items"),
-    "when_accuracy_pmi": ("When accuracy, prior subtracted", "share of items"),
-    "character_accuracy": ("Character accuracy", "share of items"),
-    "false_premise_acceptance": ("False premise acceptance", "share of items"),
-    "true_premise_denial": ("True premise denial", "share of items"),
-    "bleu": ("BLEU", "0 to 100"),
-    "rouge_l": ("ROUGE\u2011L", "0 to 100"),
-    "chrf": ("chrF", "0 to 100"),
-    "as_an_ai_rate": ("As-an-AI rate", "share of items"),
-}
-"""Title and unit of the metrics that come with the project; others show their own name."""
+from persllm.metrics import has_direction, known, lower_is_better
 
 DASH = "–"
 
 
 def title(metric: str) -> str:
     """Return a metric's words."""
-    return LABELS.get(metric, (metric.replace("_", " "), ""))[0]
+    return known(metric).title
 
 
 def unit(metric: str) -> str:
     """Return a metric's unit, or an empty text where it is not known."""
-    return LABELS.get(metric, ("", ""))[1]
+    return known(metric).unit
 
 
 def direction(metric: str) -> str:
     """Return which way is better, in words."""
+    if not has_direction(metric):
+        return "neither way is better"
     return "lower is better" if lower_is_better(metric) else "higher is better"
+
+
+def arrow(metric: str) -> str:
+    """Return an arrow in the direction that is better; for a metric without one, a dot."""
+    return "·" if not has_direction(metric) else "↓" if lower_is_better(metric) else "↑"
 
 
 def short(value: float | None, signed: bool = False) -> str:

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from persllm import judging, metrics
 from persllm.execute import Context
-from persllm.metrics import lower_is_better
+from persllm.metrics import has_direction, lower_is_better
 from persllm.records import Generation, Item, Score, read, read_json_lines
 from persllm.store import read_json
 
 Row = dict[str, Any]
 
+CERTIFICATE = "artifacts/certificate.json"
+"""Of a judge step."""
 VERBS = ("run", "submit", "retry", "compare", "report")
 """Verbs that take a study's overrides, so that a recorded command tells how to make the study again."""
 
@@ -44,20 +47,24 @@ class Contrast:
     p_adjusted: float | None
     n_items: int
     detectable: float | None
+    test: str
+    """How p was got."""
     alpha: float
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``not told apart``, from the adjusted p and the metric's direction."""
+        """``better``, ``worse`` (``different`` without a better way) or ``not told apart``, from the adjusted p."""
         if self.p_adjusted is None or self.difference is None or self.p_adjusted >= self.alpha:
             return "not told apart"
+        if not has_direction(self.metric):
+            return "different"
         return "better" if (self.difference < 0) == lower_is_better(self.metric) else "worse"
 
     def flipped(self) -> Contrast:
         """Return the same contrast seen from the other arm."""
         low, high = (None if end is None else -end for end in (self.high, self.low))
         difference = None if self.difference is None else -self.difference
-        rest = (self.p, self.p_adjusted, self.n_items, self.detectable, self.alpha)
+        rest = (self.p, self.p_adjusted, self.n_items, self.detectable, self.test, self.alpha)
         return Contrast(self.baseline, self.arm, self.metric, difference, low, high, *rest)
 
 
@@ -113,6 +120,28 @@ class Study:
     receipts: dict[str, Receipt] = field(default_factory=dict)
     compare: str = ""
     """The compare step's id."""
+    families: dict[str, list[str]] = field(default_factory=dict)
+    """Which metrics stand together, in order."""
+    figures: dict[str, list[Row]] = field(default_factory=dict)
+    """By family: numbers that are no means over items."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out, and why."""
+    judge: Row | None = None
+    """Who judged, whether the certificate is held, and that in words; None where nobody judged."""
+    certificates: list[Row] = field(default_factory=list)
+    """What each judge step measured of the judge."""
+
+    def heads(self, metric: str) -> bool:
+        """Return whether a metric may stand in the headline: no self-report, and no judge without a certificate."""
+        if metric in judging.METRICS:
+            return bool(self.judge and self.judge["held"])
+        return metrics.known(metric).headline
+
+    def label(self, metric: str) -> str:
+        """Return in a word or two why a metric stands in no headline; empty where it may, or where that is plain."""
+        if metric in judging.METRICS:
+            return "" if self.heads(metric) else "no certificate"
+        return metrics.known(metric).label
 
     @property
     def alpha(self) -> float:
@@ -147,7 +176,7 @@ class Study:
 
 
 def _table(path: Path) -> list[Row]:
-    texts = ("arm", "metric", "baseline")
+    texts = ("arm", "metric", "baseline", "test", "persona", "module", "stage", "note")
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v if k in texts else (float(v) if v else None) for k, v in row.items()} for row in rows]
@@ -223,10 +252,29 @@ def load(ctx: Context) -> Study:
         curves=_curves(cells, ctx.inputs),
         receipts=read_receipts(ctx.directory, ctx.outputs),
         compare=ctx.input_ids["compare"],
+        notes=missing.get("notes", []),
+        judge=read_json(compared / "judge.json"),
+        certificates=[
+            read_json(ctx.outputs / id / "artifacts" / "certificate.json") for id in config.get("judges", [])
+        ],
     )
+    study.families = _families(study, config["metrics"])
+    for row in _table(compared / "figures.csv"):
+        of = judging.FAMILY if row["module"] == "judge" else metrics.family(row["module"])
+        study.figures.setdefault(of, []).append(row)
     for cell in cells:
         _add_cell(study, cell, ctx.inputs)
     return study
+
+
+def _families(study: Study, modules: list[str]) -> dict[str, list[str]]:
+    """Return the study's metrics by family, the primary one's first; those of no known module come last."""
+    owner = {name: metrics.family(module) for module in modules for name in metrics.module(module).METRICS}
+    owner |= dict.fromkeys(judging.METRICS, judging.FAMILY)
+    found: dict[str, list[str]] = {}
+    for metric in study.metrics:
+        found.setdefault(owner.get(metric, "Other"), []).append(metric)
+    return found
 
 
 def _finite(value: float | None) -> float | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from persllm.metrics import lower_is_better
+from persllm.metrics import has_direction, lower_is_better
 from persllm.reporting import direction, interval, p_text, short, title, unit
 from persllm.reporting.data import Contrast, Study
+
+FEW = 12
+"""So many metrics are named in a sentence, at most."""
 
 
 @dataclass(frozen=True)
@@ -103,34 +106,32 @@ def _outcome(study: Study, arm: str, metric: str) -> Outcome | None:
 def headline(study: Study) -> Headline:
     """Return the study's answer: the primary metric's duel in words, then where each side wins."""
     tuned = next(iter(ranked(study, study.primary, tuned=True)), None)
-    found = [_outcome(study, tuned, metric) for metric in study.metrics] if tuned else []
+    found = [_outcome(study, tuned, metric) for metric in study.metrics if has_direction(metric)] if tuned else []
     outcomes = [outcome for outcome in found if outcome is not None]
-    power = float(study.settings["power"])
     points = []
     for verdict, words in (
         ("tuned wins", f"`{tuned}` beats every prompted arm on"),
         ("prompted wins", f"A prompted arm beats `{tuned}` on"),
-        (
-            "not told apart",
-            f"`{tuned}` and a prompted arm cannot be told apart (in brackets, the smallest true difference that this "
-            f"study detects with {power:.0%} power) on",
-        ),
+        ("not told apart", f"`{tuned}` and a prompted arm cannot be told apart on"),
     ):
-        notes = {
-            o.metric: {"not told apart": short(o.duel.detectable), "prompted wins": f"`{o.duel.baseline}`"}.get(verdict)
+        notes = [
+            title(o.metric) + (f" (`{o.duel.baseline}`)" if verdict == "prompted wins" else "")
             for o in outcomes
-            if o.verdict == verdict
-        }
-        if notes:
-            names = [f"{title(metric)} ({note})" if note else title(metric) for metric, note in notes.items()]
-            points.append(f"{words} {', '.join(names)}.")
+            if o.verdict == verdict and study.heads(o.metric)
+        ]
+        if notes and verdict == "not told apart" and len(notes) > FEW:
+            count = sum(study.heads(o.metric) for o in outcomes)
+            points.append(f"{words} {len(notes)} of {count} metrics; what each would have detected is in the table.")
+        elif notes:
+            points.append(f"{words} {', '.join(notes)}.")
     points += [point for other in ranked(study, study.primary, tuned=True)[1:] for point in _beside(study, other)]
     return Headline(_lead(study), points, tuned, outcomes)
 
 
 def _beside(study: Study, arm: str) -> list[str]:
     """Return where a tuned arm that is not the best one is told apart from the prompted arms."""
-    outcomes = [outcome for metric in study.metrics if (outcome := _outcome(study, arm, metric)) is not None]
+    counted = [metric for metric in study.metrics if has_direction(metric) and study.heads(metric)]
+    outcomes = [outcome for metric in counted if (outcome := _outcome(study, arm, metric)) is not None]
     won = [title(o.metric) for o in outcomes if o.verdict == "tuned wins"]
     lost = [f"{title(o.metric)} (`{o.duel.baseline}`)" for o in outcomes if o.verdict == "prompted wins"]
     points = [f"`{arm}` beats every prompted arm on {', '.join(won)}."] if won else []

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from persllm import reporting
-from persllm.metrics import lower_is_better
+from persllm.metrics import has_direction, lower_is_better
 from persllm.reporting import plots, training
 from persllm.reporting.data import Receipt, Study
 from persllm.reporting.headline import headline
@@ -61,7 +61,8 @@ def _environment(autoescape: bool) -> Environment:
         "code": code,
         "cell": lambda text: str(text).replace("|", "\\|"),
     }
-    environment.globals |= {"interval": reporting.interval, "lower_is_better": lower_is_better, "DASH": reporting.DASH}
+    environment.filters["arrow"] = reporting.arrow
+    environment.globals |= {"interval": reporting.interval, "DASH": reporting.DASH}
     return environment
 
 
@@ -69,7 +70,7 @@ def best_arms(study: Study) -> dict[str, set[str]]:
     """Return, per metric, the arms with the best mean (more than one where they tie)."""
     found = {}
     for metric in study.metrics:
-        means = {arm: study.table[arm, metric]["mean"] for arm in study.arms}
+        means = {arm: study.table[arm, metric]["mean"] for arm in study.arms if has_direction(metric)}
         known = [mean for mean in means.values() if mean is not None]
         best = (min if lower_is_better(metric) else max)(known, default=None)
         found[metric] = {arm for arm, mean in means.items() if mean is not None and mean == best}
@@ -80,13 +81,32 @@ def cost_cells(study: Study, arm: str) -> list[str]:
     """Return one arm's costs as texts, in the order of the cost columns; a dash where not recorded."""
     row = study.table[arm, study.metrics[0]]
     train, tokens, prompt, reply, memory = (row[name] for name in COSTS)
-    none = not study.arms[arm].tuned
+    # A steered arm is not tuned, and yet spends time before its first reply.
+    none = not study.arms[arm].tuned and not train
     return [
         "none" if none else reporting.seconds_text(train),
-        "none" if none else reporting.DASH if tokens is None else f"{tokens:,.0f}",
+        "none" if not tokens and not study.arms[arm].tuned else reporting.DASH if tokens is None else f"{tokens:,.0f}",
         reporting.DASH if prompt is None else f"{prompt:,.0f}",
         reporting.seconds_text(reply),
         reporting.DASH if memory is None else f"{memory:,.0f} MB",
+    ]
+
+
+def figure_rows(rows: list[Row]) -> list[Row]:
+    """Return figures as texts, those of one name together."""
+    ordered = sorted(enumerate(rows), key=lambda entry: (entry[1]["metric"], entry[0]))
+    return [
+        {
+            "name": row["metric"].replace("_", " "),
+            "arm": row["arm"],
+            "persona": f"{row['persona']} {row['stage']}".rstrip(),
+            "seed": reporting.DASH if row["seed"] is None else f"{row['seed']:.0f}",
+            "value": reporting.short(row["value"]),
+            "interval": reporting.interval(row["low"], row["high"]),
+            "n": f"{row['n']:.0f}",
+            "note": row["note"],
+        }
+        for _, row in ordered
     ]
 
 
@@ -170,7 +190,8 @@ def chain(study: Study, cell: Row) -> list[str]:
                 visit(needed)
             found[name] = None
 
-    visit(cell["evaluate"])
+    for name in (cell["evaluate"], *cell["scores"].values()):
+        visit(name)
     return list(found)
 
 
@@ -220,6 +241,7 @@ def _view(study: Study) -> Row:
         "counts": counts,
         "headline": headline(study),
         "best": best_arms(study),
+        "figures": {name: figure_rows(rows) for name, rows in study.figures.items()},
         "training": training.rows(study),
         "costs": {arm: cost_cells(study, arm) for arm in study.arms},
         "baselines": list(dict.fromkeys(arm.baseline for arm in study.arms.values())),

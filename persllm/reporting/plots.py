@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from persllm.metrics import lower_is_better
+from persllm.metrics import has_direction, lower_is_better
 from persllm.reporting import direction, interval, short, title, unit
 from persllm.reporting.data import Arm, Contrast, Curve
 
@@ -119,7 +119,8 @@ def effect_plot(metric: str, rows: list[Contrast], arms: dict[str, Arm], wide: b
         axes.margins(x=0.06)
         axes.set_yticks([])
         axes.xaxis.set_major_locator(MaxNLocator(7 if wide else 4))
-        arrow = "← lower is better" if lower_is_better(metric) else "higher is better →"
+        arrow = f"← {direction(metric)}" if lower_is_better(metric) else direction(metric)
+        arrow += " →" if has_direction(metric) and not lower_is_better(metric) else ""
         name = f"difference from baseline, {unit(metric)}" if unit(metric) else "difference from baseline"
         axes.set_xlabel(f"{name} · {arrow}", fontsize=11 if wide else 10)
         told = "; ".join(f"{row.arm} {short(row.difference, True)}, {row.verdict}" for row in rows)

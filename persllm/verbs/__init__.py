@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from persllm.plan import Plan, Step
+    from persllm.nodes import Step
+    from persllm.plan import Plan
 
 MANY = 60
 """Above this many steps a list is summed up per step name and state."""

@@ -14,7 +14,7 @@ from persllm.verbs.run import Progress, prepare
 
 if TYPE_CHECKING:
     from persllm.execute import Outcome
-    from persllm.plan import Step
+    from persllm.nodes import Step
     from persllm.review import Drafts
 
 EXAMPLES = """\

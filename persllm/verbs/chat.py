@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("chat talks to one arm of one persona; give one method, one persona and one seed")
     planned = plan.build(resolved).cells[0]
     outputs = Path(resolved.config.outputs)
-    _require_ready(planned.generate, outputs, overrides)
+    require_ready(planned.generate, outputs, overrides)
     if sys.stdin.isatty() and not args.ask:
         print("loading ...", end="\r", file=sys.stderr)
     talk = Talk(planned.generate, outputs, stage)
@@ -61,11 +61,11 @@ def main(args: argparse.Namespace) -> int:
         talk.answer(question, args.analysis)
 
 
-def _require_ready(step: Any, outputs: Path, overrides: list[str]) -> None:
+def require_ready(step: Any, outputs: Path, overrides: list[str]) -> None:
     """Prepare what is cheap (materials, split); refuse where training has not been run."""
     from persllm.execute import Outcome, run_steps
 
-    trained = [needed for role, needed in step.inputs.items() if role.startswith("train")]
+    trained = [needed for role, needed in step.inputs.items() if role.startswith(("train", "steer"))]
     if not all(needed.directory(outputs).is_done() for needed in trained):
         raise UserError(
             f"this arm is not trained yet; run: persllm run {' '.join(overrides)} "
@@ -85,18 +85,18 @@ class Talk:
 
     def __init__(self, step: Any, outputs: Path, stage: str | None) -> None:
         from persllm.execute import context_for
+        from persllm.speaking import Speaker
         from persllm.steps.generate import load_arm, prompt_source
 
         ctx = context_for(step, outputs, {"mode": "disabled"})
-        self.config = step.config
-        self.source = prompt_source(ctx)
-        self.card = self.source.card
+        source = prompt_source(ctx)
+        self.card = source.card
         stages = list(self.card.stages)
         if stage is not None and stage not in stages:
             raise UserError(f"stage={stage}: {self.card.name} has {', '.join(stages)}{did_you_mean(stage, stages)}")
         self.stage = stage or stages[-1]
         self.label = self.card.stages[self.stage].label
-        self.model, self.tokenizer = load_arm(ctx, self.stage)
+        self.speaker = Speaker(*load_arm(ctx, self.stage), source, step.config)
 
     def answer(self, question: str, show_analysis: bool) -> None:
         """Print the reply as it is made."""
@@ -104,13 +104,12 @@ class Talk:
         from transformers import TextStreamer
 
         from persllm.answer import RESPONSE
-        from persllm.language_model import chat_ids
-        from persllm.prompting import build
+        from persllm.speaking import Asked
 
-        analyses = bool(self.config["tune"] and self.config["tune"]["analysis"])
+        speaker = self.speaker
 
         class Shown(TextStreamer):
-            text, told = "", not analyses or show_analysis
+            text, told = "", not speaker.analyses or show_analysis
 
             def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
                 self.text += text
@@ -121,16 +120,17 @@ class Talk:
                     self.told, text = True, tail.lstrip()
                 print(text, end="", flush=True)
 
-        shown = Shown(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        ids = torch.tensor([chat_ids(self.tokenizer, build(self.source, self.stage, question))])
-        decoding = self.config["generate"]
+        shown = Shown(speaker.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        (prompt,) = speaker.compose([Asked(self.stage, question, [])], speaker.config["seed"])
+        ids = torch.tensor([prompt.ids])
+        decoding = speaker.config["generate"]
         warm = decoding["temperature"] > 0
         with torch.inference_mode():
-            self.model.generate(
-                input_ids=ids.to(self.model.device),
-                attention_mask=torch.ones_like(ids).to(self.model.device),
+            speaker.model.generate(
+                input_ids=ids.to(speaker.model.device),
+                attention_mask=torch.ones_like(ids).to(speaker.model.device),
                 max_new_tokens=2 * decoding["max_new_tokens"],
-                pad_token_id=self.tokenizer.pad_token_id,
+                pad_token_id=speaker.tokenizer.pad_token_id,
                 do_sample=warm,
                 temperature=decoding["temperature"] if warm else None,
                 top_p=decoding["top_p"] if warm else None,

@@ -22,6 +22,8 @@ EXAMPLES = """  persllm compare
   persllm compare --json
   column -s, -t outputs/studies/quickstart-*/contrasts.csv"""
 
+_FIRST = 11
+"""So many metrics beside the primary one are printed unasked: those of the held-out items."""
 _ARM = 16
 """An arm's name up to this long leaves room for three metrics beside it on 80 columns, else for two."""
 _COSTS = {
@@ -38,6 +40,7 @@ Table = list[dict[str, str]]
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's flags."""
     verbs.json_flag(parser)
+    parser.add_argument("--all", action="store_true", help="print every metric, not the first ones only")
 
 
 def require_cells(args: argparse.Namespace, plan: Plan, outputs: Path) -> list[str]:
@@ -101,7 +104,7 @@ def main(args: argparse.Namespace) -> int:
         verbs.print_json({"folder": str(folder), "missing": missing, **tables})
         return code
     console = verbs.console()
-    show(console, folder, plan.resolved.study.primary)
+    show(console, folder, plan.resolved.study.primary, everything=args.all)
     console.print()
     if missing:
         console.print(missing_note(missing))
@@ -124,8 +127,15 @@ def read(path: Path) -> Table:
         return list(csv.DictReader(file))
 
 
-def show(console: Console, folder: Path, primary: str) -> None:
-    """Print a study's table and contrasts: the primary metric, its contrasts, the other metrics, the costs."""
+def show(console: Console, folder: Path, primary: str, everything: bool = False) -> None:
+    """Print a study's table and contrasts: the primary metric, its contrasts, other metrics, the costs.
+
+    Args:
+        console: where to.
+        folder: the study's.
+        primary: its primary metric.
+        everything: every other metric, not only the first ``_FIRST``.
+    """
     table, contrasts = read(folder / "table.csv"), read(folder / "contrasts.csv")
     metrics = list(dict.fromkeys(row["metric"] for row in table))
     if primary in metrics:
@@ -137,17 +147,21 @@ def show(console: Console, folder: Path, primary: str) -> None:
         console.print(_contrasts(told))
     others = [metric for metric in metrics if metric != primary]
     beside = 3 if max(len(row["arm"]) for row in table) <= _ARM else 2
-    for start in range(0, len(others), beside):
+    shown = others if everything else others[:_FIRST]
+    for start in range(0, len(shown), beside):
         console.print()
-        console.print(_block(table, others[start : start + beside]))
+        console.print(_block(table, shown[start : start + beside]))
+    if len(others) > len(shown):
+        left = verbs.many(len(others) - len(shown), "further metric")
+        console.print(f"\n{left}: in the report, or `persllm compare --all`")
     console.print("\ncost", style="bold")
     console.print(_costs(table))
 
 
 def _direction(metric: str) -> str:
-    from persllm.metrics import lower_is_better
+    from persllm.reporting import direction
 
-    return "lower is better" if lower_is_better(metric) else "higher is better"
+    return direction(metric)
 
 
 def _number(text: str, places: int = 3) -> str:

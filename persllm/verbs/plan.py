@@ -12,7 +12,8 @@ from persllm import verbs
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from persllm.plan import Plan, Step
+    from persllm.nodes import Step
+    from persllm.plan import Plan
     from persllm.sizing import Memory
 
 EXAMPLES = """  persllm plan                                  the quickstart study
@@ -65,6 +66,8 @@ def rows(plan: Plan, outputs: Path) -> list[Row]:
     compare, report = finish(record(plan), outputs)
     left = len(compare.config["missing"])
     waits = f"waits for {left} of {len(plan.cells)} cells" if left else ""
+    if not waits and compare.config.get("unjudged"):
+        waits = "waits for the judge"
     found.append(row(compare, waits))
     if not waits and found[-1].state != "cached":
         waits = "waits for compare"
@@ -138,6 +141,7 @@ def _summary(console: Console, found: list[Row]) -> None:
 
 def _totals(console: Console, plan: Plan, found: list[Row], memory: list[Memory]) -> None:
     from persllm.forecast import device_hours, memory_lines
+    from persllm.power import power_line
 
     ahead = [row for row in found if row.state != "cached"]
     known = [row.seconds for row in ahead if row.seconds is not None]
@@ -155,12 +159,14 @@ def _totals(console: Console, plan: Plan, found: list[Row], memory: list[Memory]
             console.print(f"device-hours: {hours:.2g}, as training holds {ranks} devices and other steps one")
     for line in memory_lines(memory):
         console.print(line)
+    console.print(power_line(plan))
     for note in plan.resolved.notes:
         console.print(f"note: {note}")
 
 
 def _as_json(plan: Plan, found: list[Row], memory: list[Memory], folder: Path) -> dict[str, Any]:
     from persllm.forecast import device_hours
+    from persllm.power import power_line
 
     return {
         "study": plan.resolved.study.name,
@@ -172,6 +178,7 @@ def _as_json(plan: Plan, found: list[Row], memory: list[Memory], folder: Path) -
             for c in plan.cells
         ],
         "memory": [one.as_json() for one in memory],
+        "power": power_line(plan),
         "device_hours": device_hours((row.step, row.seconds) for row in found)[0],
         "steps": [
             {

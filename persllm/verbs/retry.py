@@ -11,7 +11,8 @@ from persllm import verbs
 
 if TYPE_CHECKING:
     from persllm.execute import Outcome, Tell
-    from persllm.plan import Plan, Step
+    from persllm.nodes import Step
+    from persllm.plan import Plan
     from persllm.verbs.status import Row
 
 EXAMPLES = """  persllm retry

@@ -14,7 +14,8 @@ from persllm.errors import UserError
 
 if TYPE_CHECKING:
     from persllm.execute import Outcome, Tell
-    from persllm.plan import Plan, Step
+    from persllm.nodes import Step
+    from persllm.plan import Plan
     from persllm.schema import Config
 
 EXAMPLES = """  persllm run                                   the quickstart study

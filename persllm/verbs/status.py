@@ -14,7 +14,8 @@ from persllm import verbs
 if TYPE_CHECKING:
     from persllm.launch.queue import Seen
     from persllm.launch.submission import Place
-    from persllm.plan import Plan, Step
+    from persllm.nodes import Step
+    from persllm.plan import Plan
     from persllm.store import StepDir
 
 EXAMPLES = """  persllm status
