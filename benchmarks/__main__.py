@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from persllm.errors import UserError
 
-SECTIONS = ("sft", "dpo", "generation")
+SECTIONS = ("sft", "dpo", "generation", "reading")
+TRL = {"sft", "dpo"}
 
 KEYS = """tok/s: tokens that are no padding: read in training, written in generation.
 s: the steps, from the loop's start to the last step's end, or all the replies.
@@ -57,7 +58,7 @@ def _load() -> float:
 
 def _run(args: argparse.Namespace) -> int:
     only = args.only or SECTIONS
-    if importlib.util.find_spec("trl") is None and set(only) != {"generation"}:
+    if importlib.util.find_spec("trl") is None and TRL & set(only):
         raise UserError("TRL, which is compared with, is not installed; `make bench` installs it and runs this")
     size = QUICK if args.quick else FULL
     before = _load()
@@ -78,8 +79,12 @@ def _run(args: argparse.Namespace) -> int:
             "sft": lambda: compare.sft(work, size.sft_batch, size.accumulation, size.rounds, folder),
             "dpo": lambda: compare.dpo(work, size.dpo_batch, size.accumulation, max(1, size.rounds - 1), folder),
             "generation": lambda: compare.generation(work, size.new_tokens, max(1, size.rounds - 2)),
+            "reading": lambda: compare.reading(work, size.new_tokens, max(1, size.rounds - 2)),
         }
-        sections = [run[name]() for name in SECTIONS if name in only]
+        sections = []
+        for name in SECTIONS:
+            made = run[name]() if name in only else []
+            sections += made if isinstance(made, list) else [made]
     lora = work.tune["lora"]
     head = [
         f"{work.persona}'s quickstart data, {work.source.rsplit('/', 1)[-1]}",

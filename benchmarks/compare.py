@@ -1,4 +1,4 @@
-"""The three comparisons: their sides, ratios and guards."""
+"""The comparisons: their sides, ratios and guards."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from benchmarks import generation as texts
-from benchmarks.measure import Measured, Side, measure, ratio
+from benchmarks import reading as prompts
+from benchmarks.measure import Measured, Round, Side, measure, ratio
 from benchmarks.table import Guard, Row, Section
 from benchmarks.training import Job, Ours, make_job
 from benchmarks.workload import Workload
+from persllm import prefixes
+from persllm.language_model import load_base
 
 FIRST = {"bfloat16": 0.02, "float32": 1e-3}
 """How far first losses may differ, in nats: the sides round in different places."""
@@ -104,3 +107,39 @@ def generation(work: Workload, new_tokens: int, rounds: int) -> Section:
     ]
     rows = [Row(f"/ {peer.name}", ratio(ours.seconds, peer.seconds), rounds) for peer in peers]
     return Section("text", rows, found, guards)
+
+
+EQUAL = 1e-4
+"""How far likelihoods may differ in float32, in nats an option."""
+
+
+def reading(work: Workload, new_tokens: int, rounds: int) -> list[Section]:
+    """Compare replies and likelihoods behind a prefix that is read once with those behind whole prompts."""
+    sections = []
+    dtype = work.model["dtype"]
+    model = load_base(work.source, dtype, work.model["revision"])
+    exact = load_base(work.source, "float32", work.model["revision"])
+    for cases, count in ((work.cases, rounds), (work.long_cases, 1)):
+        length = prefixes.common([prompt for prompt, _ in cases])
+        ours, peer = found = measure(prompts.replying(model, work, cases, new_tokens), count, flops=False)
+        one, other = (side.run().texts for side in prompts.replying(exact, work, cases[:2], new_tokens))
+        share = texts.share_equal(ours.rounds[0].texts, peer.rounds[0].texts)
+        guards = [
+            Guard("same texts, float32", f"{texts.share_equal(one, other):.0%} of {len(one)}", one == other),
+            Guard(f"same texts, {dtype}", f"{share:.0%} of {len(cases)}", True if share == 1 else None),
+        ]
+        row = Row(f"of {len(cases)} replies", ratio(ours.seconds, peer.seconds), count)
+        sections.append(Section(f"{length} shared,", [row], found, guards))
+        ours, peer = found = measure(prompts.weighing(model, cases), count, flops=False)
+        apart = _apart([side.run() for side in prompts.weighing(exact, cases[:2])])
+        guards = [
+            Guard("same likelihoods, float32", f"within {apart:.6f} nats", apart <= EQUAL),
+            Guard(f"same likelihoods, {dtype}", f"within {_apart([ours.rounds[0], peer.rounds[0]]):.3f} nats", None),
+        ]
+        row = Row(f"likelihoods, {len(cases)} x {len(cases[0][1])}", ratio(ours.seconds, peer.seconds), count)
+        sections.append(Section(f"{length} shared,", [row], found, guards))
+    return sections
+
+
+def _apart(rounds: list[Round]) -> float:
+    return max(abs(one - other) for one, other in zip(*(done.losses for done in rounds), strict=True))

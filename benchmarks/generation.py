@@ -18,10 +18,10 @@ SIZE = 8
 class Ours:
     """``persllm.decoding.generate_all``, which sorts the prompts by length first."""
 
-    def __init__(self, model: Any, work: Workload, prompts: list[list[int]], new_tokens: int) -> None:
-        self.name = f"persllm, {SIZE} sorted"
+    def __init__(self, model: Any, work: Workload, prompts: list[list[int]], new_tokens: int, size: int = SIZE) -> None:
+        self.name = f"persllm, {size} sorted"
         self.model, self.tokenizer, self.prompts = model, work.tokenizer, prompts
-        self.config = work.generate | {"max_new_tokens": new_tokens, "temperature": 0.0, "batch_size": SIZE}
+        self.config = work.generate | {"max_new_tokens": new_tokens, "temperature": 0.0, "batch_size": size}
 
     def run(self) -> Round:
         """Answer all prompts."""

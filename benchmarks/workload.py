@@ -9,14 +9,17 @@ from typing import Any
 from persllm import packs
 from persllm.compose import Cell, resolve
 from persllm.errors import UserError
-from persllm.language_model import chat_ids, load_tokenizer, model_source
-from persllm.plan import plain
+from persllm.language_model import chat_ids, load_tokenizer, model_source, text_ids
+from persllm.nodes import plain
 from persllm.prompting import Source, build
 from persllm.records import Item, Material, Reanswer
 from persllm.schema import Config
+from persllm.scoring import Case
 from persllm.steps import pairs, split
 from persllm.training.data import Encoder, pair_sequences, prompt_source, sft_sequences
 from persllm.training.setup import Unit
+
+LONG = 2000
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Workload:
     prompts: list[list[int]]
     """Token ids; the study's prompted arms take turns, so that lengths are mixed as they are in a study."""
     generate: dict[str, Any]
+    cases: list[Case]
+    """Prompts of ``prompt_profile`` at one stage, each with four answers to weigh, its own first."""
+    long_cases: list[Case]
+    """The same with paragraphs put into the system message, until the prompts share ``LONG`` tokens."""
 
     @property
     def bf16(self) -> bool:
@@ -82,6 +89,26 @@ def _prompts(cells: list[Cell], own: _Pack, tokenizer: Any, count: int) -> list[
     ]
 
 
+def _cases(cell: Cell, own: _Pack, tokenizer: Any, count: int, tokens: int = 0) -> list[Case]:
+    """Return prompts and answers of one stage, the system messages of ``tokens`` tokens or more."""
+    recipe = plain(cell.config.method.prompt) | {"temporal_label": "text"}
+    source = Source(own.card, recipe, own.paragraphs, own.parts["train"])
+    stage = next(iter(own.card.stages))
+    items = [item for item in own.parts["test"] if item.stage == stage][:count]
+    answers = [text_ids(tokenizer, item.response) for item in items]
+    more: list[str] = []
+    for paragraph in own.paragraphs:
+        if len(text_ids(tokenizer, " ".join(more))) >= tokens:
+            break
+        more.append(paragraph.text)
+    cases = []
+    for index, item in enumerate(items):
+        messages = build(source, stage, item.question)
+        messages[0] = {"role": "system", "content": "\n".join([messages[0]["content"], *more])}
+        cases.append((chat_ids(tokenizer, messages), (answers[index:] + answers[:index])[:4]))
+    return cases
+
+
 def load(overrides: list[str], prompts: int) -> Workload:
     """Compose the study and build its data.
 
@@ -101,6 +128,7 @@ def load(overrides: list[str], prompts: int) -> Workload:
         raise UserError("benchmarks need an arm with SFT and DPO and a prompted arm; leave method at the quickstart's")
     config, tune, model = tuned.config, plain(tuned.config.method.tune), plain(tuned.config.model)
     own = _read(config, config.persona.pack)
+    profile = next((c for c in prompted if c.config.method.name == "prompt_profile"), prompted[0])
     others = {c.config.persona.pack for c in resolved.cells} - {config.persona.pack}
     source = model_source(config.model.path, Path(config.outputs))
     tokenizer = load_tokenizer(source, config.model.revision)
@@ -118,4 +146,6 @@ def load(overrides: list[str], prompts: int) -> Workload:
         dpo=list(pair_sequences(made, prompt, tune, encoder)),
         prompts=_prompts(prompted, own, tokenizer, prompts),
         generate=plain(config.generate),
+        cases=_cases(profile, own, tokenizer, prompts),
+        long_cases=_cases(profile, own, tokenizer, min(prompts, 8), LONG),
     )

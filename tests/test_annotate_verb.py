@@ -12,7 +12,7 @@ from test_annotators import make_raw, words
 from transformers import Gemma3Config
 
 from persllm import cli, compose, plan
-from persllm.annotators import REFUSED, Request, construct
+from persllm.annotators import REFUSED, Request, inquiry
 from persllm.annotators.local import Local
 from persllm.execute import Outcome
 from persllm.language_model import load_tokenizer
@@ -74,7 +74,7 @@ def test_the_bar_advances_with_every_answer_and_ends_full(tmp_path, monkeypatch)
         yield moves.append
         assert sum(moves) == total
 
-    monkeypatch.setattr(construct, "bar", bar)
+    monkeypatch.setattr(inquiry, "bar", bar)
     with Scribe() as scribe:
         assert cli.main(["annotate", *words(scribe, make_raw(tmp_path), tmp_path / "out", *FEW)]) == 0
     assert set(shown) == {"questions", "responses", "reanswers"}

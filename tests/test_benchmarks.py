@@ -43,6 +43,18 @@ def test_generation_gives_the_same_texts_and_needs_no_trl(words, capsys, monkeyp
     assert out.count("ok  text same texts, float32: 100%") == 4
 
 
+def test_reading_gives_the_same_texts_and_likelihoods(words, capsys):
+    assert benchmarks.main(["--quick", "--only", "reading", *words]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+    assert out.count("same texts, float32: 100%") >= 2
+    assert len(re.findall(r"ok +\d+ shared, same likelihoods, float32", out)) == 2
+    shared = sorted({int(count) for count in re.findall(r"(\d+) shared,", out)})
+    assert len(shared) == 2
+    assert shared[0] >= 100
+    assert shared[1] >= 2000
+
+
 def test_a_missing_trl_is_one_sentence(capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     assert benchmarks.main(["--quick"]) == 2

@@ -1,6 +1,7 @@
 """`persllm chat` with arms on the tiny model."""
 
 import pytest
+from transformers import LlamaConfig
 
 from persllm import cli
 from persllm.answer import ANALYSIS
@@ -96,6 +97,7 @@ def test_a_finished_analysis_is_hidden_and_the_response_told(lab, words, tmp_pat
         """Stands for a model that writes both parts."""
 
         device = "cpu"
+        config = LlamaConfig()
 
         def generate(self, input_ids, streamer, **_):
             text = f"{ANALYSIS}He asks.\n[Response]\nHumbug!"

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from persllm import records, reporting
+from persllm import comparison, records, reporting, statistics, tables
 from persllm.errors import UserError
 from persllm.execute import Outcome, context_for, run_steps
-from persllm.plan import Step, make_step
+from persllm.nodes import Step, make_step
 from persllm.records import Generation, Item, Score
 from persllm.steps import compare
 from persllm.steps import report as report_step
@@ -163,6 +163,8 @@ def invent(
                         "tuned": arm in tuned,
                         "baseline": "prompt_profile",
                         "evaluate": evaluate.id,
+                        "scores": {},
+                        "steer": [],
                         "generate": generate.id,
                         "train": [step.id for step in train],
                     }
@@ -174,6 +176,7 @@ def invent(
         "cells": cells,
         "missing": list(missing),
         "primary": "gold_log_likelihood",
+        "metrics": ["likelihood", "choice", "premise", "overlap", "robot"],
         "compare": {"resamples": 400, "confidence": 0.95, "power": 0.8, "seed": 0},
     }
     made = make_step("compare", "invented", config, inputs)
@@ -191,8 +194,8 @@ def table(outputs: Path, step: Step, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def settings(resamples: int = 200) -> compare.Settings:
-    return compare.Settings(0.95, 0.8, compare.Resampler(resamples, 0))
+def settings(resamples: int = 200) -> comparison.Settings:
+    return comparison.Settings(0.95, 0.8, statistics.Resampler(resamples, 0))
 
 
 def read_all(outputs: Path, step: Step) -> dict[str, bytes]:
@@ -248,7 +251,7 @@ def test_contrasts_are_each_arm_against_baseline_and_tuned_against_prompted(stud
         ("persllm", "prompt_profile"),
         ("persllm", "prompt_name"),
     ]
-    adjusted = compare.statistics.holm([float(row["p"]) for row in rows])
+    adjusted = statistics.holm([float(row["p"]) for row in rows])
     assert [float(row["p_adjusted"]) for row in rows] == pytest.approx(adjusted, rel=1e-5)
     assert all(row["n_items"] == "48" for row in rows)
 
@@ -256,6 +259,33 @@ def test_contrasts_are_each_arm_against_baseline_and_tuned_against_prompted(stud
 def test_mirrored_contrasts_are_not_doubled() -> None:
     cells = [{"arm": a, "baseline": "sft", "tuned": a == "sft"} for a in ("sft", "prompt_name")]
     assert compare.contrast_pairs(cells) == [("prompt_name", "sft")]
+
+
+def test_only_a_ladder_contrasts_a_tuned_arm_with_the_one_before_it() -> None:
+    cells = [{"arm": a, "baseline": "p", "tuned": a != "p"} for a in ("p", "sft", "persllm")]
+    plain = [("sft", "p"), ("persllm", "p")]
+    assert compare.contrast_pairs(cells) == plain
+    assert compare.contrast_pairs(cells, ladder=True) == [*plain, ("persllm", "sft")]
+
+
+def test_a_baseline_that_is_missing_is_contrasted_with_nothing() -> None:
+    cells = [{"arm": a, "baseline": "lost", "tuned": a == "sft"} for a in ("p", "sft")]
+    assert compare.contrast_pairs(cells) == [("sft", "p")]
+
+
+def test_a_question_that_all_personas_meet_is_one_cluster(tmp_path: Path) -> None:
+    cells, inputs = [], {}
+    for persona in ("a", "b"):
+        step = f"evaluate/{persona}"
+        inputs[step] = tmp_path / persona
+        inputs[step].mkdir()
+        common = {"item_id": "q1", "arm": "x", "seed": 0, "persona": persona, "stage": "late", "cluster": "q1"}
+        rows = [Score(**common, metric=metric, value=1.0) for metric in ("general_accuracy", "moment_accuracy")]
+        records.write(inputs[step] / "scores.jsonl", rows)
+        cells.append({"arm": "x", "persona": persona, "seed": 0, "evaluate": step, "scores": {}})
+    clusters = comparison.load_scores(cells, inputs).clusters
+    assert set(clusters["general_accuracy"].values()) == {"q1"}
+    assert set(clusters["moment_accuracy"].values()) == {"a/q1", "b/q1"}
 
 
 def test_missing_values_are_counted_and_cells_listed(tmp_path: Path) -> None:
@@ -278,25 +308,31 @@ def test_missing_values_are_counted_and_cells_listed(tmp_path: Path) -> None:
     assert [(m["seed"], m["missing"]) for m in missing["values"]] == [(0, 1), (1, 1)]
 
 
+def contrast(arm, other, clusters):
+    return comparison.contrast_row(*(comparison.Column(side, clusters, settings()) for side in (arm, other)))
+
+
 def test_contrast_pairs_the_items_that_both_have() -> None:
     arm = {("a", "1"): {0: 1.0}, ("a", "2"): {0: 5.0}, ("a", "3"): {0: float("nan")}, ("b", "1"): {0: 3.0}}
     other = {("a", "1"): {0: 0.5}, ("a", "3"): {0: 9.0}, ("b", "1"): {0: 1.0, 1: 2.0}, ("b", "2"): {0: 7.0}}
     clusters = {key: f"{key[0]}/{key[1]}" for key in (*arm, *other)}
-    row = compare.contrast_row(arm, other, clusters, settings())
+    row = contrast(arm, other, clusters)
     assert row["n_items"] == 2
     assert row["difference"] == pytest.approx(((1.0 - 0.5) + (3.0 - 1.5)) / 2)
 
 
 def test_seeds_are_averaged_within_an_item_first() -> None:
     series = {("a", "1"): {0: 1.0, 1: 3.0}, ("a", "2"): {0: 10.0, 1: float("nan")}}
-    row = compare.arm_row(series, {("a", "1"): "x", ("a", "2"): "y"}, settings())
+    clusters = {("a", "1"): "x", ("a", "2"): "y"}
+    row = comparison.arm_row(comparison.Column(series, clusters, settings()))
     assert (row["mean"], row["n"], row["missing"]) == (6.0, 2, 1)
 
 
 def test_arms_without_common_items_have_blank_contrasts() -> None:
-    row = compare.contrast_row({("a", "1"): {0: 1.0}}, {("a", "2"): {0: 1.0}}, {}, settings())
+    clusters = {("a", "1"): "x", ("a", "2"): "y"}
+    row = contrast({("a", "1"): {0: 1.0}}, {("a", "2"): {0: 1.0}}, clusters)
     assert row["n_items"] == 0
-    assert [compare.number(row[key]) for key in ("difference", "low", "high", "p", "detectable")] == [""] * 5
+    assert [tables.number(row[key]) for key in ("difference", "low", "high", "p", "detectable")] == [""] * 5
 
 
 def test_unrecorded_cost_is_blank_not_zero(tmp_path: Path) -> None:
@@ -320,7 +356,7 @@ def test_unrecorded_cost_is_blank_not_zero(tmp_path: Path) -> None:
     [(-0.0, "0"), (1 / 3, "0.333333"), (1234567.8, "1234568"), (float("nan"), ""), (7, "7"), (1e-9, "1e-09")],
 )
 def test_numbers_have_one_text(value: float, text: str) -> None:
-    assert compare.number(value) == text
+    assert tables.number(value) == text
 
 
 def test_two_scores_of_one_item_are_refused(tmp_path: Path) -> None:
@@ -335,7 +371,7 @@ def test_two_scores_of_one_item_are_refused(tmp_path: Path) -> None:
 def test_primary_that_nothing_scored_is_refused(tmp_path: Path) -> None:
     made, _ = invent(tmp_path, personas=("scrooge",))
     made.config["primary"] = "gold_loglik"
-    with pytest.raises(UserError, match=r"study\.primary=gold_loglik: no evaluate step scored"):
+    with pytest.raises(UserError, match=r"study\.primary=gold_loglik: nothing scored"):
         compare.run(context_for(made, tmp_path, OFF))
 
 
@@ -478,3 +514,31 @@ def test_estimates_stand_beside_measurements(tmp_path: Path) -> None:
     # What an earlier version did not record is a dash.
     (other,) = (line for line in text.read_text().splitlines() if line.startswith("| scrooge-sft-dpo-"))
     assert other.count(reporting.DASH) == 7
+
+
+def test_seeds_that_differ_are_tested_by_the_mixed_model_and_those_that_do_not_by_sign_flips() -> None:
+    """Each trained model shifts all its items: the sign flip would call that an effect of the recipe."""
+    dice = random.Random(3)
+    keys = [("a", str(number)) for number in range(40)]
+    clusters = {key: key[1] for key in keys}
+    items = {key: dice.gauss(0, 0.3) for key in keys}
+    shift = {seed: dice.gauss(0.8, 1) for seed in range(3)}
+    trained = {key: {seed: items[key] + shift[seed] + dice.gauss(0, 0.1) for seed in range(3)} for key in keys}
+    prompted = {key: dict.fromkeys(range(3), items[key]) for key in keys}
+    row = contrast(trained, prompted, clusters)
+    assert row["test"] == "mixed model"
+    once = contrast({key: {0: of[0]} for key, of in trained.items()}, prompted, clusters)
+    assert once["test"] == "sign flip"
+    assert once["p"] < row["p"]
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["high"] - row["low"] > once["high"] - once["low"]
+
+
+def test_few_clusters_widen_the_interval() -> None:
+    dice = random.Random(1)
+    series = {("a", str(number)): {0: dice.gauss(0, 1)} for number in range(8)}
+    column = comparison.Column(series, {key: key[1] for key in series}, settings(2000))
+    row = comparison.arm_row(column)
+    plain = statistics.bootstrap_interval(column.draws, column.clusters, column.settings.resampler, 0.95)
+    assert row["low"] < plain[0]
+    assert row["high"] > plain[1]

@@ -8,6 +8,7 @@ from conftest import MODEL
 from fakes import make_pack
 
 from persllm import cli, compose, packs
+from persllm.errors import UserError
 
 PROMPTED = ["method=prompt_name"]
 
@@ -228,3 +229,38 @@ def test_cross_stage_pairs_need_reanswers(capsys, tmp_path):
     assert "pairs.cross_stage is on" in told
     assert "no reanswers.jsonl" in told
     assert "pairs.cross_stage=false" in told
+
+
+def test_a_study_fixes_groups_and_values_and_the_command_line_overrules_them(monkeypatch, tmp_path):
+    conf = tmp_path / "conf"
+    shutil.copytree(compose.CONF, conf)
+    (conf / "study" / "fixed.yaml").write_text(
+        "name: fixed\narms: [prompt_name, sft]\npersonas: [scrooge]\nbaseline: prompt_name\n"
+        "groups: {generate: sample}\nvalues: {generate.top_p: 0.5, method.tune.repeat: 7}\n"
+        "arm_values: {sft: {method.tune.lora.rank: 3}}\n"
+    )
+    monkeypatch.setattr(compose, "CONF", conf)
+    found = compose.resolve(["study=fixed"])
+    assert [cell.config.generate.temperature for cell in found.cells] == [0.7, 0.7]
+    assert [cell.config.generate.top_p for cell in found.cells] == [0.5, 0.5]
+    assert found.cells[1].config.method.tune.repeat == 7
+    assert found.cells[1].config.method.tune.lora.rank == 3
+    assert not found.notes
+    other = compose.resolve(["study=fixed", "generate=greedy", "generate.top_p=0.9", "method.tune.repeat=2"])
+    assert [cell.config.generate.temperature for cell in other.cells] == [0.0, 0.0]
+    assert other.cells[0].config.generate.top_p == 0.9
+    assert other.cells[1].config.method.tune.repeat == 2
+    (conf / "study" / "fixed.yaml").write_text(
+        "name: fixed\narms: [prompt_name]\npersonas: [scrooge]\nbaseline: prompt_name\ngroups: {gen: x}"
+    )
+    with pytest.raises(UserError, match=r"study\.groups: no group 'gen'"):
+        compose.resolve(["study=fixed"])
+    told = "name: fixed\narms: [sft]\npersonas: [scrooge]\nbaseline: sft\narm_values: {sfd: {seed: 1}}"
+    (conf / "study" / "fixed.yaml").write_text(told)
+    with pytest.raises(UserError, match=r"study\.arm_values: no method 'sfd'; did you mean 'sft'"):
+        compose.resolve(["study=fixed"])
+
+
+def test_a_mapping_on_a_section_that_is_off_is_refused():
+    with pytest.raises(UserError, match=r"method\.tune\.dpo=.*switched off"):
+        compose.resolve(["method=sft", "method.tune.dpo={beta: 0.2}"])

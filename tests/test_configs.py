@@ -32,6 +32,7 @@ def test_each_group_of_the_schema_is_a_folder_with_help():
 )
 def test_option_passes_the_schema(group, option):
     needs = {("model", "hf"): HF, ("annotate", "api"): ["annotate.model=some-model"]}
+    needs |= {("judge", "api"): ["judge.model=some-model"], ("judge", "local"): ["judge.model=none/tiny"]}
     words = [f"{group}={option}", *needs.get((group, option), [])]
     one = [word for word in ("method=persllm", "persona=scrooge") if not word.startswith(group)]
     resolved = compose.resolve(words + one)

@@ -11,7 +11,7 @@ from persllm import cli, packs, records, reviews
 from persllm.checks import counting, lengths, likeness, links, reading, showing, voice
 from persllm.checks.reading import Text
 from persllm.errors import UserError
-from persllm.plan import plain
+from persllm.nodes import plain
 from persllm.schema import Config, Model, Split
 from persllm.steps import split
 from persllm.store import write_json
@@ -112,7 +112,7 @@ def test_faults_of_all_packs_are_told_before_any_look(tmp_path, capsys):
         (["tests"], "this folder has neither persona.yaml (a pack) nor train, dev and test.jsonl (a split)"),
         (["tests/golden"], "and is no general data: tests/golden/fingerprints.json:1: not valid JSON"),
         (["persllm/training"], "nor .jsonl, .json, .parquet files (general data)"),
-        (["persllm/personas/scrooge/late"], "scrooge/late: none of its rows can be used (unknown_columns 200)"),
+        (["persllm/personas/scrooge/late"], "scrooge/late: none of its rows can be used (unknown_columns 244)"),
         (["README.md"], "expected a pack's folder, a split's folder, or a .jsonl, .json, .parquet file"),
         (["persllm/personas/scrooge/late/items.jsonl"], "this is part of a pack; check the whole of it"),
         (["persllm/personas/scrooge/late/reanswers.jsonl"], "this is part of a pack; check the whole of it"),

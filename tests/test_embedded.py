@@ -9,9 +9,11 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
-from persllm import cli, packs, records
-from persllm.language_model import chat_ids, load_base, load_tokenizer, model_source
+from persllm import cli, packs, prefixes, records
+from persllm.decoding import generate_batch
+from persllm.language_model import chat_ids, load_base, load_tokenizer, model_source, text_ids
 from persllm.prompting import GENERIC
+from persllm.scoring import option_log_likelihoods
 
 pytestmark = [
     pytest.mark.embedded,
@@ -82,6 +84,27 @@ def cut_pack(folder):
     return root
 
 
+def test_what_prompts_share_may_be_read_once(source, monkeypatch):
+    """In float32 the same replies, and likelihoods within 1e-4 nats, as from whole prompts."""
+    tokenizer, model = load_tokenizer(source), load_base(source, "float32")
+    card = packs.load_card(packs.folder("scrooge"))
+    system = f"You are {card.name}. {card.profile}"
+    asked = ["Who are you?", "What do you make of Christmas?", "Where is your counting-house?"]
+    prompts = [
+        chat_ids(tokenizer, [{"role": "system", "content": system}, {"role": "user", "content": one}]) for one in asked
+    ]
+    options = [text_ids(tokenizer, text) for text in ("Humbug!", "A merry Christmas to us all.")]
+    decoding = {"max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0}
+    assert prefixes.common(prompts) > 3 * prefixes.WORTH
+    replies = generate_batch(model, tokenizer, prompts, decoding, 0)
+    found = option_log_likelihoods(model, [(prompt, options) for prompt in prompts])
+    monkeypatch.setattr(prefixes, "WORTH", 10**9)
+    whole = generate_batch(model, tokenizer, prompts, decoding, 0)
+    assert [reply.text for reply in replies] == [reply.text for reply in whole]
+    for prompt, values in zip(prompts, found, strict=True):
+        assert option_log_likelihoods(model, [(prompt, options)])[0] == pytest.approx(values, abs=1e-4)
+
+
 def test_two_steps_of_training_and_a_reply_through_the_engine(outputs, source, tmp_path, capsys):
     words = [
         "study.name=embedded",
@@ -101,7 +124,8 @@ def test_two_steps_of_training_and_a_reply_through_the_engine(outputs, source, t
     assert cli.main(["run", *words]) == 0
     (train,) = outputs.glob("train/*")
     curves = [json.loads(line) for line in (train / "artifacts" / "curves.jsonl").read_text().splitlines()]
-    assert len(curves) == 2
+    assert [row["step"] for row in curves] == list(range(1, len(curves) + 1))
+    assert sum(row["val_loss"] is not None for row in curves) == 2
     assert all(row["loss"] > 0 for row in curves)
     made = [json.loads(line) for line in next(outputs.glob("generate/*sft*/artifacts/generations.jsonl")).open()]
     assert all(row["tokens"] > 0 for row in made)

@@ -7,13 +7,17 @@ import signal
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import MistralConfig, MistralForCausalLM
 
-from persllm import execute, records
+from persllm import execute, prefixes, records
 from persllm.answer import parse, prefix, render
-from persllm.decoding import generate_all, generate_batch, plan_batches
+from persllm.decoding import generate_all, generate_batch, plan_alike, plan_batches
+from persllm.errors import UserError
 from persllm.language_model import chat_ids
 from persllm.steps import generate
 from persllm.steps.general import _whole_sentences
+from persllm.training.adapters import inner
 
 pytestmark = pytest.mark.pipeline
 
@@ -40,11 +44,26 @@ def everything(model, lab, prompts, config, seed=0, done=()):
     return [found.get(i) for i in range(len(prompts))]
 
 
-def test_batches_hold_each_prompt_once_longest_first():
+@pytest.mark.parametrize(
+    "plan", [plan_batches, lambda lengths, n: plan_alike([[i] * m for i, m in enumerate(lengths)], n)]
+)
+def test_batches_hold_each_prompt_once_longest_first(plan):
     lengths = [5, 90, 5, 33, 70, 5, 12]
-    batches = plan_batches(lengths, 3)
+    batches = plan(lengths, 3)
     assert batches == [[1, 4, 3], [6, 0, 2], [5]]
-    assert plan_batches(lengths, 3) == batches
+    assert plan(lengths, 3) == batches
+
+
+def test_prompts_that_begin_alike_make_a_batch():
+    """Two stages by turns, each with a message of its own behind a few common words: no batch holds both."""
+    rng = random.Random(2)
+    messages = [[1, 2, 3, stage, *(rng.randrange(700) for _ in range(60))] for stage in (4, 5)]
+    prompts = [messages[i % 2] + [rng.randrange(700) for _ in range(rng.randint(2, 30))] for i in range(14)]
+    batches = plan_alike(prompts, 4)
+    assert sorted(i for batch in batches for i in batch) == list(range(14))
+    assert [len({i % 2 for i in batch}) for batch in batches] == [1, 1, 1, 1]
+    longest = [max(len(prompts[i]) for i in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
 
 
 def test_left_padding_changes_no_greedy_token(model, lab, prompts):
@@ -55,6 +74,110 @@ def test_left_padding_changes_no_greedy_token(model, lab, prompts):
         out = model.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)[0, len(prompt) :]
         assert lab.tokenizer.decode(out, skip_special_tokens=True).strip() == text
     assert len({text for text, _, _ in together}) > 5
+
+
+@pytest.fixture(scope="module")
+def long_prompts():
+    rng = random.Random(9)
+    begin = [rng.randrange(5, 700) for _ in range(150)]
+    return [begin + [rng.randrange(5, 700) for _ in range(n)] for n in (40, 7, 7, 1, 22)]
+
+
+def unshared(model, lab, prompts, config, monkeypatch):
+    """Return the replies that are made without sharing."""
+    with monkeypatch.context() as patch:
+        patch.setattr(prefixes, "WORTH", 10**9)
+        return texts(model, lab, prompts, config)
+
+
+def texts(model, lab, prompts, config, seed=3):
+    return [(r.text, r.tokens) for r in generate_batch(model, lab.tokenizer, prompts, config, seed)]
+
+
+def tuned(lab):
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    return get_peft_model(lab.base(), config).eval()
+
+
+@pytest.mark.parametrize("scores", [1, 2**24], ids=["row by row", "at once"])
+@pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
+def test_a_shared_prefix_changes_no_greedy_token(lab, long_prompts, monkeypatch, adapter, scores):
+    model = tuned(lab) if adapter else lab.base()
+    monkeypatch.setattr(prefixes, "_SCORES", scores)
+    plain = unshared(model, lab, long_prompts, GREEDY, monkeypatch)
+    assert texts(model, lab, long_prompts, GREEDY) == plain
+    # Afterwards the model attends as before.
+    assert unshared(model, lab, long_prompts, GREEDY, monkeypatch) == plain
+    assert len({text for text, _ in plain}) > 3
+    assert (unshared(lab.base(), lab, long_prompts, GREEDY, monkeypatch) == plain) != adapter
+
+
+def test_a_shared_prefix_changes_no_sample(model, lab, long_prompts, monkeypatch):
+    made = texts(model, lab, long_prompts, WARM)
+    assert made == texts(model, lab, long_prompts, WARM)
+    assert made == unshared(model, lab, long_prompts, WARM, monkeypatch)
+    assert made != texts(model, lab, long_prompts, WARM, seed=4)
+
+
+def test_a_shared_prefix_is_read_once_and_kept_once(lab, long_prompts, monkeypatch):
+    model, read, kept = lab.base(), [], []
+    model.model.embed_tokens.register_forward_hook(lambda _, inputs, __: read.append(tuple(inputs[0].shape)))
+    real = prefixes.behind
+    monkeypatch.setattr(prefixes, "behind", lambda *args: kept.append(args) or real(*args))
+    texts(model, lab, long_prompts, GREEDY)
+    assert read[:2] == [(1, 150), (5, 40)]
+    ((_, layers, room),) = kept
+    assert {tuple(keys.shape) for keys, _ in layers} == {(1, 2, 150, 16)}
+    assert room == 40 + GREEDY["max_new_tokens"]
+
+
+@pytest.mark.parametrize("window", [16, None])
+def test_a_sliding_window_reads_prompts_unshared(lab, long_prompts, monkeypatch, window):
+    torch.manual_seed(4)
+    config = MistralConfig(
+        vocab_size=len(lab.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=window,
+        initializer_range=0.2,
+    )
+    model = MistralForCausalLM(config).eval()
+    plain = unshared(model, lab, long_prompts, GREEDY, monkeypatch)
+    read = []
+    model.model.embed_tokens.register_forward_hook(lambda _, inputs, __: read.append(tuple(inputs[0].shape)))
+    assert texts(model, lab, long_prompts, GREEDY) == plain
+    assert (read[0] == (5, 190)) == bool(window)
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
+@pytest.mark.parametrize("config", [GREEDY, WARM], ids=["greedy", "warm"])
+def test_nothing_is_inherited_from_the_model_folder(lab, prompts, long_prompts, config, adapter):
+    model = tuned(lab) if adapter else lab.base()
+    plain = texts(model, lab, prompts[:3], config), texts(model, lab, long_prompts, config)
+    own = inner(model).generation_config
+    own.update(
+        repetition_penalty=5.0, no_repeat_ngram_size=1, suppress_tokens=list(range(5, 400)), top_k=1, num_beams=2
+    )
+    assert (texts(model, lab, prompts[:3], config), texts(model, lab, long_prompts, config)) == plain
+    assert inner(model).generation_config is own
+
+
+def test_attention_that_asks_for_more_is_refused():
+    query = torch.randn(1, 2, 1, 4)
+    rest = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 4), torch.zeros(1, 1, 1, 3)
+    module = torch.nn.Identity()
+    module.layer_idx = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefixes, "_current", [(torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4))])
+        plain, _ = prefixes._attend(module, query, *rest)
+        assert torch.equal(prefixes._attend(module, query, *rest, dropout=0.0, sliding_window=None)[0], plain)
+        for asked in ({"s_aux": torch.zeros(2)}, {"sliding_window": 8}, {"dropout": 0.1}):
+            with pytest.raises(UserError, match=f"Identity asks attention for {next(iter(asked))}"):
+                prefixes._attend(module, query, *rest, **asked)
 
 
 def test_sampling_is_fixed_by_its_seed(model, lab, prompts):
@@ -73,7 +196,7 @@ def test_batches_draw_different_numbers(model, lab, prompts):
 
 def test_batches_that_are_done_are_skipped_and_others_repeated(model, lab, prompts):
     whole = everything(model, lab, prompts, WARM, seed=1)
-    batches = plan_batches([len(p) for p in prompts], 4)
+    batches = plan_alike(prompts, 4)
     done = {*batches[0], *batches[2][:1]}
     part = everything(model, lab, prompts, WARM, seed=1, done=done)
     assert [i for i, made in enumerate(part) if made is None] == sorted(batches[0])
@@ -174,7 +297,7 @@ def test_a_killed_step_goes_on_and_ends_the_same(lab, step, whole, tmp_path, mon
     """Stopped after some batches, its last line torn: the rest is made anew, what is there is kept."""
     ctx = lab.context(step, tmp_path / "killed")
     calls = []
-    real = generate.generate_all
+    real = generate.answers
 
     def ending(*args):
         for number, made in enumerate(real(*args)):
@@ -184,7 +307,7 @@ def test_a_killed_step_goes_on_and_ends_the_same(lab, step, whole, tmp_path, mon
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "generate_all", ending)
+        patch.setattr(generate, "answers", ending)
         with pytest.raises(KeyboardInterrupt):
             generate.run(ctx)
     stream = ctx.work / "generations.jsonl"
@@ -192,7 +315,7 @@ def test_a_killed_step_goes_on_and_ends_the_same(lab, step, whole, tmp_path, mon
     assert len(text.split()) > 5
     stream.write_text(text[: len(text) - torn], encoding="utf-8")
     calls.clear()
-    monkeypatch.setattr(generate, "generate_all", lambda *args: (calls.append(len(b[0])) or b for b in real(*args)))
+    monkeypatch.setattr(generate, "answers", lambda *args: (calls.append(len(b[0])) or b for b in real(*args)))
     generate.run(ctx)
     assert rows(ctx) == rows(whole)
     assert (ctx.out / "prompts.jsonl").read_bytes() == (whole.out / "prompts.jsonl").read_bytes()
@@ -210,6 +333,17 @@ def test_a_stop_is_heard_between_batches(lab, step, tmp_path, monkeypatch):
     assert all(records.parse(records.Generation, json.loads(line), "here") for line in lines)
 
 
-def test_a_prompt_that_leaves_no_room_is_refused(lab):
-    with pytest.raises(AssertionError, match=r"raise model\.max_length"):
-        lab.run(lab.cell("prompt_name", "model.max_length=70").generate)
+def test_a_prompt_may_be_as_long_as_the_context_and_no_longer(lab, step, tmp_path, monkeypatch):
+    """Not as model.max_length, which is of training and of a conversation's earlier turns."""
+    short = lab.cell("prompt_name", "model.max_length=70").generate
+    lab.run(short)
+    loaded = generate.load_arm
+
+    def narrow(*args):
+        model, tokenizer = loaded(*args)
+        model.config.max_position_embeddings = 70
+        return model, tokenizer
+
+    monkeypatch.setattr(generate, "load_arm", narrow)
+    with pytest.raises(UserError, match=r"a prompt of prompt_name has \d+ tokens; the context .* leaves 62: lower"):
+        generate.run(lab.context(step, tmp_path / "narrow"))

@@ -1,12 +1,14 @@
 """Each metric on views made by hand."""
 
+import subprocess
+import sys
+
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from persllm.metrics import Likelihood, View, choice, likelihood, lower_is_better, overlap, premise, robot
+from persllm.metrics import Likelihood, View, catalogue, choice, likelihood, lower_is_better, overlap, premise, robot
 from persllm.records import Generation, Item
-from persllm.steps.compare import METRIC_ORDER
 
 
 def view(response="Humbug, I say.", pattern="knowledge", text=None, **likelihoods):
@@ -75,6 +77,22 @@ def test_a_choice_without_its_other_answer_is_missing():
 )
 def test_premise_pairs(pattern, gold, twin, expected):
     assert premise.compute(view(pattern=pattern, gold=(gold * 5, 5), twin=(twin * 8, 8))) == expected
+
+
+def test_what_flatters_the_empty_heads_nothing_and_says_why():
+    """Rates of those that hold something, changes, and relevance."""
+    flattering = {
+        "premise": {"false_premise_acceptance": "relevance", "true_premise_denial": "relevance"},
+        "consistency": dict.fromkeys(("paraphrase_flip_rate", "order_flip_rate"), "flatters sameness"),
+        "pressure": {f"{kind}_flip_rate": "of those held" for kind in ("pressure", "sure", "everyone", "five")}
+        | {"pressure_drift": "change"},
+        "drift": {"drift_loss": "change", "fidelity_loss": "change"},
+        "conversation": {"conversation_flip_rate": "of those held", "conversation_drift": "change"},
+    }
+    for module, expected in flattering.items():
+        known = catalogue([module])
+        assert {name: metric.label for name, metric in known.items() if metric.label} == expected
+        assert not any(known[name].headline for name in expected)
 
 
 def test_a_premise_item_without_its_twin_is_missing():
@@ -147,7 +165,7 @@ def test_an_analysis_that_admits_counts_too():
 def test_names_say_which_way_is_better():
     names = {name for module in (likelihood, choice, overlap, robot) for name in module.compute(view(gold=(-1.0, 1)))}
     names |= set(premise.NAMES.values())
-    assert names == set(METRIC_ORDER)
+    assert names == set(catalogue(["likelihood", "choice", "premise", "overlap", "robot"]))
     down = {"false_premise_acceptance", "true_premise_denial", "as_an_ai_rate"}
     assert {name for name in names if lower_is_better(name)} == down
 
@@ -156,3 +174,13 @@ def test_options_are_what_a_metric_reads():
     assert set(choice.OPTIONS) == {"gold", "other_persona", "other_stage", "generic"}
     assert set(premise.OPTIONS) == {"gold", "twin"}
     assert "gold" in likelihood.OPTIONS
+
+
+def test_metrics_are_light_to_import():
+    """A plan reads what each needs, and waits for no arithmetic."""
+    code = (
+        "import sys; from persllm import metrics; found = [metrics.module(name) for name in metrics.names()]; "
+        "assert len(found) > 15; heavy = {'torch', 'numpy', 'scipy', 'sklearn'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

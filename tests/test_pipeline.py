@@ -15,7 +15,7 @@ from persllm import cli, execute
 
 pytestmark = pytest.mark.pipeline
 
-ARMS = ["prompt_name", "prompt_profile", "prompt_few_shot", "prompt_rag", "sft", "persllm"]
+ARMS = ["prompt_name", "prompt_profile", "prompt_few_shot", "prompt_rag_cutoff", "sft", "persllm"]
 TUNED = ["sft", "persllm"]
 METRICS = {
     "gold_log_likelihood",

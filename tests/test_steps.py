@@ -13,6 +13,7 @@ from persllm.embeddings import embed
 from persllm.errors import UserError
 from persllm.language_model import text_ids
 from persllm.records import Generation, Item, Reanswer, Score
+from persllm.scoring import log_likelihoods
 from persllm.steps import annotate, evaluate, generate, materials, pairs, split
 
 pytestmark = pytest.mark.pipeline
@@ -201,7 +202,7 @@ def test_an_arm_that_analyses_is_scored_after_its_own_analysis(lab, tmp_path):
     one = items[0]
     before = prompts[one.id][1] + text_ids(tokenizer, prefix(made[one.id].analysis or ""))
     answer = text_ids(tokenizer, one.response)
-    (total,) = evaluate.log_likelihoods(model, before, [answer])
+    (total,) = log_likelihoods(model, before, [answer])
     assert scores[one.id, "gold_log_likelihood"] == pytest.approx(total / len(answer), abs=1e-5)
     for one in items:
         if made[one.id].response is None:

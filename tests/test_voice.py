@@ -8,17 +8,26 @@ import pytest
 from persllm import packs
 from persllm.checks import counting, reading, voice
 from persllm.checks.voice import Spoken
+from persllm.voice import Masker, identify, mask
 
 SHIPPED = sorted(p.name for p in packs.SHIPPED.iterdir() if p.is_dir())
 
 
 def test_names_are_masked():
     texts = ["Bob met Mr. Penhale at noon.", "Penhale laughed. The rose grew.", "A red Rose, I say, and Rose's."]
-    assert voice.mask(texts, ["Bob"]) == [
+    assert mask(texts, ["Bob"]) == [
         "somename met somename . somename at noon .",
         "somename laughed . The rose grew .",
         "A red somename , I say , and somename .",
     ]
+
+
+def test_names_are_those_of_the_texts_that_show_them():
+    """Whatever is masked beside it, a text is masked alike; a capital inside its own sentence is enough."""
+    masker = Masker(["He met Penhale. Rose is here, and the rose too."], ["Bob"])
+    assert masker.masked("Penhale’s hat; Bob saw Tom. Tom ran. Rose ran.") == (
+        "somename hat ; somename saw somename . Tom ran . Rose ran ."
+    )
 
 
 def babble(label, words, count, seed, start=0):
@@ -50,7 +59,7 @@ def test_a_response_is_held_out_from_the_paragraph_it_repeats():
     assert found is not None
     assert found.p > 0.001
     seen = [(one.label, one.text) for one in speech]
-    assert voice.identify(seen, seen)[0] == 1.0
+    assert identify(seen, seen)[0] == 1.0
 
 
 def test_a_response_is_held_out_from_what_was_retrieved_for_it():
