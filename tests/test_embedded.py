@@ -125,7 +125,9 @@ def test_two_steps_of_training_and_a_reply_through_the_engine(outputs, source, t
     (train,) = outputs.glob("train/*")
     curves = [json.loads(line) for line in (train / "artifacts" / "curves.jsonl").read_text().splitlines()]
     assert [row["step"] for row in curves] == list(range(1, len(curves) + 1))
-    assert sum(row["val_loss"] is not None for row in curves) == 2
+    validated = [row["step"] for row in curves if row["val_loss"] is not None]
+    assert len(validated) >= 2
+    assert validated[-1] == len(curves)
     assert all(row["loss"] > 0 for row in curves)
     made = [json.loads(line) for line in next(outputs.glob("generate/*sft*/artifacts/generations.jsonl")).open()]
     assert all(row["tokens"] > 0 for row in made)
