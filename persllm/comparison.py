@@ -180,19 +180,21 @@ def contrast_row(arm: Column, baseline: Column) -> dict[str, Any]:
         first, second = (column.values[places] for column, places in sides)
         mixed = statistics.mixed_difference(first, second, arm.groups[sides[0][1]], clusters, settings.confidence)
         low, high, p, error, test = mixed.low, mixed.high, mixed.p, mixed.standard_error, "mixed model"
+        degrees = mixed.degrees
     else:
         draws = [column.draws[:, places] for column, places in sides]
         confidence = _confidence(settings, clusters)
         low, high = statistics.bootstrap_interval(draws[0] - draws[1], clusters, resampler, confidence)
         p = statistics.sign_flip_p(differences, clusters, resampler.resamples, resampler.seed)
         error, test = statistics.clustered_standard_error(differences, clusters), "sign flip"
+        degrees = math.inf
     return {
         "difference": float(differences.mean()) if keys else math.nan,
         "low": low,
         "high": high,
         "p": p,
         "n_items": len(keys),
-        "detectable": statistics.detectable_difference(error, settings.confidence, settings.power),
+        "detectable": statistics.detectable_difference(error, settings.confidence, settings.power, degrees),
         "test": test,
     }
 

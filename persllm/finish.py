@@ -32,7 +32,7 @@ class StudyRecord:
     track: dict[str, Any]
     """What its steps tell W&B: mode, project, entity, group."""
     cells: list[dict[str, Any]]
-    """Arm, persona, seed, whether tuned, the baseline's label, and the ids of the steps that make the cell."""
+    """Arm, persona, seed, whether tuned or a reference, the baseline's label, and the ids of the cell's steps."""
     steps: dict[str, str]
     """Every step up to evaluate, in order: id and fingerprint."""
 
@@ -68,11 +68,14 @@ def baseline_of(cell: Cell, resolved: Resolved) -> str:
 
 def _row(planned: PlannedCell, resolved: Resolved) -> dict[str, Any]:
     cell = planned.cell
+    method = cell.config.method
     return {
         "arm": cell.arm,
         "persona": cell.persona,
         "seed": cell.seed,
-        "tuned": cell.config.method.tune is not None,
+        "tuned": method.tune is not None,
+        # Nobody tells the model who to be: what the others are measured from, and no way of prompting.
+        "reference": method.tune is None and method.steer is None and method.prompt.recipe == "none",
         "baseline": baseline_of(cell, resolved),
         "evaluate": planned.evaluate.id,
         "scores": {step.config["metric"]: step.id for step in planned.scores},

@@ -144,6 +144,8 @@ def test_detectable_difference_by_hand():
     assert error == pytest.approx(math.sqrt(2 / 1 * (4 + 4)) / 4)
     # z(.975) + z(.8) = 1.959964 + 0.841621
     assert statistics.detectable_difference(error, 0.95, 0.8) == pytest.approx(2.801585 * error, rel=1e-6)
+    # Student's t with ten degrees: 2.228139 and 0.879058.
+    assert statistics.detectable_difference(error, 0.95, 0.8, 10) == pytest.approx(3.107197 * error, rel=1e-5)
 
 
 def test_clusters_of_one_item_give_the_usual_standard_error():

@@ -39,7 +39,7 @@ _UNIT = "share of premises"
 METRICS = {
     "induction_d_prime_pmi": Metric("Induction d\u2032, prior subtracted", "standard deviations"),
     "induction_d_prime": Metric("Induction d\u2032", "standard deviations"),
-    "induction_bias": Metric("Induction bias", "standard deviations", better=""),
+    "induction_bias": Metric("Induction bias", "standard deviations", headline=False, better=""),
     "premise_detection_pmi": Metric(
         "False premises rejected, prior subtracted", _UNIT, headline=False, label="one side"
     ),

@@ -29,8 +29,15 @@ class Arm:
 
     name: str
     tuned: bool
+    reference: bool
+    """Whether it is the model that nobody told who to be: neither tuned nor prompted."""
     baseline: str
     place: int
+
+    @property
+    def kind(self) -> str:
+        """``tuned``, ``prompted`` or ``reference``."""
+        return "tuned" if self.tuned else "reference" if self.reference else "prompted"
 
 
 @dataclass(frozen=True)
@@ -239,7 +246,10 @@ def load(ctx: Context) -> Study:
         primary=config["primary"],
         settings=config["compare"],
         cells=cells,
-        arms={name: Arm(name, first[name]["tuned"], first[name]["baseline"], i) for i, name in enumerate(names)},
+        arms={
+            name: Arm(name, first[name]["tuned"], first[name].get("reference", False), first[name]["baseline"], place)
+            for place, name in enumerate(names)
+        },
         metrics=list(dict.fromkeys(row["metric"] for row in table)),
         table={(row["arm"], row["metric"]): row for row in table},
         contrasts=contrasts,

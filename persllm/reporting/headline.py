@@ -33,12 +33,12 @@ class Headline:
     outcomes: list[Outcome]
 
 
-def ranked(study: Study, metric: str, tuned: bool | None = None) -> list[str]:
-    """Return arms from best to worst mean, those without a value left out; ``tuned`` keeps one kind."""
+def ranked(study: Study, metric: str, kind: str = "") -> list[str]:
+    """Return arms from best to worst mean, those without a value left out; ``kind`` keeps one kind."""
     means = {
         arm: study.table[arm, metric]["mean"]
         for arm in study.arms
-        if tuned is None or study.arms[arm].tuned == tuned
+        if kind in ("", study.arms[arm].kind)
         if study.table[arm, metric]["mean"] is not None
     }
     return sorted(means, key=means.__getitem__, reverse=not lower_is_better(metric))
@@ -55,7 +55,7 @@ def _numbers(row: Contrast) -> str:
 
 def _duels(study: Study, arm: str, metric: str) -> list[Contrast]:
     """Return one arm's contrasts with every prompted arm, the strongest of them first."""
-    rows = [study.find(arm, other, metric) for other in ranked(study, metric, tuned=False)]
+    rows = [study.find(arm, other, metric) for other in ranked(study, metric, "prompted")]
     return [row for row in rows if row is not None and row.difference is not None]
 
 
@@ -72,8 +72,8 @@ def _lead(study: Study) -> str:
     if everyone[1:]:
         lead += f", ahead of `{everyone[1]}` with {short(study.table[everyone[1], metric]['mean'])}"
     lead += "."
-    tuned = ranked(study, metric, tuned=True)
-    if not tuned or not ranked(study, metric, tuned=False):
+    tuned = ranked(study, metric, "tuned")
+    if not tuned or not ranked(study, metric, "prompted"):
         return lead + " This study has only one kind of arm, so it cannot tell tuning from prompting."
     return lead + " " + _second(tuned[0], _duels(study, tuned[0], metric))
 
@@ -105,7 +105,7 @@ def _outcome(study: Study, arm: str, metric: str) -> Outcome | None:
 
 def headline(study: Study) -> Headline:
     """Return the study's answer: the primary metric's duel in words, then where each side wins."""
-    tuned = next(iter(ranked(study, study.primary, tuned=True)), None)
+    tuned = next(iter(ranked(study, study.primary, "tuned")), None)
     found = [_outcome(study, tuned, metric) for metric in study.metrics if has_direction(metric)] if tuned else []
     outcomes = [outcome for outcome in found if outcome is not None]
     points = []
@@ -124,7 +124,7 @@ def headline(study: Study) -> Headline:
             points.append(f"{words} {len(notes)} of {count} metrics; what each would have detected is in the table.")
         elif notes:
             points.append(f"{words} {', '.join(notes)}.")
-    points += [point for other in ranked(study, study.primary, tuned=True)[1:] for point in _beside(study, other)]
+    points += [point for other in ranked(study, study.primary, "tuned")[1:] for point in _beside(study, other)]
     return Headline(_lead(study), points, tuned, outcomes)
 
 

@@ -175,7 +175,7 @@ def transcripts(study: Study) -> Row:
         }
         for (persona, _), item in sorted(study.items.items(), key=lambda entry: study.personas.index(entry[0][0]))
     ]
-    arms = [{"name": a.name, "tuned": a.tuned, "colour": plots.colour(a.place)} for a in study.arms.values()]
+    arms = [{"name": a.name, "kind": a.kind, "colour": plots.colour(a.place)} for a in study.arms.values()]
     metrics = [{"name": m, "title": reporting.title(m)} for m in study.metrics]
     return {"items": items, "arms": arms, "metrics": metrics, "primary": study.primary, "seeds": study.seeds}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 from scipy import optimize, special
@@ -28,10 +27,18 @@ def clustered_standard_error(values: Floats, clusters: Ints) -> float:
     return float(np.sqrt(len(sums) / (len(sums) - 1) * np.sum(sums**2)) / len(values))
 
 
-def detectable_difference(standard_error: float, confidence: float, power: float) -> float:
-    """Return the smallest true difference that a two-sided test at ``1 - confidence`` finds with ``power``."""
-    normal = NormalDist()
-    return (normal.inv_cdf(1 - (1 - confidence) / 2) + normal.inv_cdf(power)) * standard_error
+def detectable_difference(standard_error: float, confidence: float, power: float, degrees: float = np.inf) -> float:
+    """Return the smallest true difference that a two-sided test at ``1 - confidence`` finds with ``power``.
+
+    Args:
+        standard_error: of the difference.
+        confidence: e.g. 0.95.
+        power: e.g. 0.8.
+        degrees: of freedom of a t test; infinite for a normal one. The noncentral t distribution is taken for a
+            shifted central one: at two degrees the result is 5 % too small, and with more the error vanishes.
+    """
+    ends = special.stdtrit(degrees, [1 - (1 - confidence) / 2, power])
+    return float(ends.sum()) * standard_error
 
 
 @dataclass(frozen=True)

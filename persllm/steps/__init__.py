@@ -14,7 +14,7 @@ VERSIONS: dict[str, int] = {
     "converse": 1,
     "score": 1,
     "judge": 2,
-    "compare": 2,
-    "report": 3,
+    "compare": 3,
+    "report": 4,
 }
 """Each step's code version. Raise it when a change of code changes what the step makes."""
